@@ -1,0 +1,79 @@
+"""Every exception that hpo_spark raises of its own accord, in one tree."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EnvironmentProblem",
+    "EvaluationError",
+    "HpoSparkError",
+    "MissingExtra",
+    "RemoteTraceback",
+    "SpaceError",
+    "TaskCancelled",
+    "TaskNotPicklable",
+    "TaskTimeout",
+    "WorkerCrashed",
+]
+
+
+class HpoSparkError(Exception):
+    """Base of the tree; catch it to catch everything below."""
+
+
+class ConfigError(HpoSparkError, ValueError):
+    """A study file, an option or an argument is wrong."""
+
+
+class SpaceError(ConfigError):
+    """A search space is badly defined, or a configuration lies outside it."""
+
+
+class DataError(HpoSparkError, ValueError):
+    """A dataset cannot be found, read or split."""
+
+
+class EnvironmentProblem(HpoSparkError, RuntimeError):
+    """This machine lacks something that the run needs, such as Java."""
+
+
+class MissingExtra(HpoSparkError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        self.what, self.package, self.extra = what, package, extra
+        super().__init__(what, package, extra)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} needs {self.package}. "
+            f'Install it with: pip install "hpo_spark[{self.extra}]"'
+        )
+
+
+class EvaluationError(HpoSparkError, RuntimeError):
+    """A study has no result, because none of its trials succeeded."""
+
+
+class TaskTimeout(HpoSparkError, TimeoutError):
+    """A task ran past its time limit and was killed."""
+
+
+class TaskCancelled(HpoSparkError, RuntimeError):
+    """A running task was cancelled by its owner."""
+
+
+class WorkerCrashed(HpoSparkError, RuntimeError):
+    """The process that ran a task died without an answer."""
+
+
+class TaskNotPicklable(HpoSparkError, TypeError):
+    """A function or its arguments cannot be sent to a worker."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception on a worker, chained as its ``__cause__``."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'

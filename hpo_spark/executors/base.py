@@ -1,0 +1,80 @@
+"""What the executors of this package share: the small optional powers beyond ``concurrent.futures``.
+
+A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
+run at once), ``window`` (how many to keep in flight) and ``cancel`` (end a task that already runs).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from hashlib import blake2b
+from typing import Any
+
+from hpo_spark.executors.pickling import dump_task
+from hpo_spark.executors.supervisor import Function
+
+__all__ = ["FunctionBook", "cancel_task", "check_limits", "slots_of", "window_of"]
+
+
+def slots_of(executor: Executor) -> int:
+    """How many tasks an executor runs at once; for an unknown one, its number of workers or 1."""
+    slots = getattr(executor, "slots", None) or getattr(executor, "_max_workers", None)
+    return slots if isinstance(slots, int) else 1
+
+
+def window_of(executor: Executor) -> int:
+    """How many tasks to keep in flight; where an executor does not say, as many as it has slots."""
+    window = getattr(executor, "window", None)
+    return window if isinstance(window, int) else slots_of(executor)
+
+
+def cancel_task(executor: Executor, future: Future[Any]) -> None:
+    """Cancel a task: before it starts with any executor, while it runs where the executor can do that."""
+    if not future.cancel():
+        cancel = getattr(executor, "cancel", None)
+        if callable(cancel):
+            cancel(future)
+
+
+def check_limits(**limits: float | None) -> None:
+    """Raise `ValueError` for a limit that is given and not above 0."""
+    for name, value in limits.items():
+        if value is not None and (isinstance(value, bool) or not value > 0):
+            raise ValueError(f"{name} must be above 0, or None for the default, got {name}={value!r}.")
+
+
+class FunctionBook:
+    """Pickles each function once, and remembers the last few by identity.
+
+    A function is taken as it is when it is first seen: what its closure holds must not change between submissions.
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        self._known: OrderedDict[int, tuple[Callable[..., Any], Function]] = OrderedDict()
+        self._size = size
+
+    def pickled(self, function: Callable[..., Any]) -> Function:
+        """The function as it travels.
+
+        Raises:
+            TaskNotPicklable: Names what cannot travel.
+        """
+        # The entry keeps the function alive, so that no other can have its identity meanwhile.
+        known = self._known.get(id(function))
+        if known is None:
+            blob = dump_task(function)
+            path = tuple(os.path.abspath(entry) for entry in sys.path)
+            known = function, Function(blake2b(blob, digest_size=16).hexdigest(), blob, path)
+            self._known[id(function)] = known
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        self._known.move_to_end(id(function))
+        return known[1]
+
+    def clear(self) -> None:
+        """Forget every function."""
+        self._known.clear()

@@ -1,0 +1,139 @@
+"""What travels between driver and workers, as bytes that either side can read.
+
+cloudpickle sends functions and classes of ``__main__`` by value. To it this adds the classes of ``deap.creator``: those
+built on float, array or ndarray fail to load with a metaclass conflict otherwise, and those that do load can come back
+as another class than the one that went.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from hpo_spark.errors import TaskNotPicklable
+
+__all__ = ["dump_item", "dump_task", "dumps", "load_item", "loads"]
+
+loads = pickle.loads
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle by value what a worker cannot import."""
+    with io.BytesIO() as buffer:
+        _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+        return buffer.getvalue()
+
+
+def dump_task(function: Callable[..., Any]) -> bytes:
+    """Pickle a function, with an error that names what cannot travel.
+
+    Raises:
+        TaskNotPicklable: Names the function and, where it can be found, the captured variable.
+    """
+    try:
+        return dumps(function)
+    except Exception as error:
+        culprit = _find_culprit(function)
+        where = f"because of {culprit}" if culprit else "for a reason that follows"
+        raise TaskNotPicklable(
+            f"{_describe(function)} cannot be sent to a worker {where}: {type(error).__name__}: {error}. "
+            "Create such objects inside the function, or pass what is needed to build them."
+        ) from error
+
+
+class Pickled(bytes):
+    """A value as its pickle, among values that need none."""
+
+
+_ATOMS = (float, int, str, bool, type(None), bytes)
+
+
+def dump_item(value: Any) -> Any:
+    """The value itself where any pickler will do, else its `Pickled` bytes: one bad item then spoils no other."""
+    if type(value) in _ATOMS or (
+        type(value) in (tuple, list) and len(value) < 100 and all(type(item) in _ATOMS for item in value)
+    ):
+        return value
+    return Pickled(dumps(value))
+
+
+def load_item(item: Any) -> Any:
+    """Undo `dump_item`."""
+    return loads(item) if type(item) is Pickled else item
+
+
+class _Pickler(cloudpickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        creator = sys.modules.get("deap.creator")
+        if creator is not None and type(obj) is creator.MetaCreator:
+            _remember(obj)
+            return _creator_class, obj.reduce_args
+        return super().reducer_override(obj)
+
+
+# Classes of deap.creator that this process has sent or received, newest last: under one name there can be several,
+# since a user may create a class anew.
+_creator_classes: dict[str, list[Any]] = {}
+
+
+def _remember(cls: Any) -> None:
+    known = _creator_classes.setdefault(cls.__name__, [])
+    if not any(cls is other for other in known):
+        known.append(cls)
+
+
+def _creator_class(name: str, base: type, attributes: dict[str, Any]) -> Any:
+    """The class of ``deap.creator`` with this definition: the one that exists, or a new one."""
+    from deap import creator
+
+    existing = getattr(creator, name, None)
+    candidates = [existing, *reversed(_creator_classes.get(name, []))]
+    for candidate in candidates:
+        if type(candidate) is creator.MetaCreator and _equal(candidate.reduce_args, (name, base, attributes)):
+            return candidate
+    cls = creator.MetaCreator(name, base, attributes)
+    if existing is None:
+        setattr(creator, name, cls)
+    _remember(cls)
+    return cls
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:  # arrays among the attributes have no single truth
+        return dumps(a) == dumps(b)
+
+
+def _describe(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{name!r}"
+
+
+def _find_culprit(function: Any) -> str | None:
+    """The first captured variable, argument or attribute that cannot be pickled, in words."""
+    parts: list[tuple[str, Any]] = []
+    if isinstance(function, functools.partial):
+        parts += [(f"argument {index} of the partial", value) for index, value in enumerate(function.args)]
+        parts += [(f"argument {name!r} of the partial", value) for name, value in function.keywords.items()]
+        parts.append(("its function", function.func))
+    elif inspect.isfunction(function):
+        captured = inspect.getclosurevars(function)
+        parts += [(f"the captured variable {name!r}", value) for name, value in captured.nonlocals.items()]
+        parts += [(f"the global variable {name!r}", value) for name, value in captured.globals.items()]
+    else:
+        parts += [(f"the attribute {name!r}", value) for name, value in getattr(function, "__dict__", {}).items()]
+    for words, value in parts:
+        try:
+            dumps(value)
+        except Exception:
+            nested = _find_culprit(value) if callable(value) else None
+            return f"{words} ({type(value).__name__})" + (f", in it {nested}" if nested else "")
+    return None

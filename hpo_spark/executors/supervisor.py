@@ -1,0 +1,200 @@
+"""The trial process, seen from outside: started, fed, watched, and killed with all that it started.
+
+One supervisor has one trial process and runs one call at a time in it. The Spark task and the threads of
+`ProcessExecutor` use it alike, so that limits and crashes behave the same on a laptop and on a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import IO
+
+import psutil
+
+from hpo_spark.executors.outcome import Outcome, crashed, failure_of, timed_out
+from hpo_spark.executors.pickling import dumps, loads
+from hpo_spark.executors.threads import thread_settings
+
+__all__ = ["Function", "TrialProcess"]
+
+_OUTPUT_TAIL_BYTES = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A pickled function as it travels: its digest, its bytes, and where the driver imports from."""
+
+    key: str
+    blob: bytes
+    path: Sequence[str]
+
+
+class TrialProcess:
+    """A process that runs calls one after the other and is started again when it is gone.
+
+    It must be used by one thread, which must live as long as the process: Linux ends a child together with the thread
+    that started it. `kill` alone may come from another.
+
+    Args:
+        cpus: Cores that native libraries in it may use.
+    """
+
+    def __init__(self, cpus: int = 1) -> None:
+        self._cpus = cpus
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._output: IO[bytes] | None = None
+        self._sent: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the trial process; None while there is none."""
+        return self._process.pid if self._process else None
+
+    def run(self, function: Function, arguments: bytes, timeout_s: float | None = None) -> Outcome:
+        """Run one call and return how it ended.
+
+        Args:
+            function: What to call.
+            arguments: Pickled ``(args, kwargs)``.
+            timeout_s: Seconds until the process and all its descendants are killed; None for no limit.
+        """
+        self.start()
+        assert self._pipe is not None and self._output is not None
+        self._output.truncate(0)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            outcome = self._exchange(function, arguments, deadline, send_blob=function.key not in self._sent)
+            if outcome is None:  # the process has since forgotten the function
+                outcome = self._exchange(function, arguments, deadline, send_blob=True)
+            self._sent.add(function.key)
+            assert outcome is not None
+            return outcome
+        except TimeoutError:
+            self.kill()
+            assert timeout_s is not None
+            return timed_out(timeout_s)
+        except (EOFError, OSError):
+            return crashed(self._cause_of_death(), self._tail())
+        except Exception as error:  # an answer that is no answer, as from user code that wrote into the pipe
+            self.kill()
+            return failure_of(error, "The trial process gave no readable answer: ")
+
+    def start(self) -> None:
+        """Start the process unless it runs."""
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self._discard()
+            ours, theirs = socket.socketpair()
+            self._output = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115 - lives as long as the process
+            paths = [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]
+            environment = {
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                **os.environ,
+                **thread_settings(self._cpus),
+                "PYTHONPATH": os.pathsep.join(paths),
+            }
+            command = f"from hpo_spark.executors.child import main; main({theirs.fileno()}, {os.getpid()})"
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    start_new_session=True,
+                )
+            self._pipe = Connection(ours.detach())
+
+    def kill(self) -> None:
+        """Kill the process and all its descendants, and wait until they are gone."""
+        with self._lock:
+            if self._process is not None:
+                _kill_tree(self._process)
+
+    def close(self) -> None:
+        """Kill the process and let go of its files."""
+        self.kill()
+        with self._lock:
+            self._discard()
+
+    def _exchange(
+        self, function: Function, arguments: bytes, deadline: float | None, *, send_blob: bool
+    ) -> Outcome | None:
+        assert self._pipe is not None
+        blob = function.blob if send_blob else None
+        self._pipe.send_bytes(dumps((function.key, blob, list(function.path), arguments)))
+        if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+        outcome: Outcome | None = loads(self._pipe.recv_bytes())
+        return outcome
+
+    def _cause_of_death(self) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.kill()  # what it started may live on
+        if code is None:
+            return "it closed its pipe"
+        if code < 0:
+            try:
+                return f"killed by {signal.Signals(-code).name}"
+            except ValueError:
+                return f"killed by signal {-code}"
+        return f"it exited with code {code}"
+
+    def _tail(self) -> str:
+        assert self._output is not None
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _OUTPUT_TAIL_BYTES))
+        return self._output.read().decode(errors="replace").strip()
+
+    def _discard(self) -> None:
+        for resource in (self._pipe, self._output):
+            if resource is not None:
+                resource.close()
+        self._process = self._pipe = self._output = None
+        self._sent.clear()
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its descendants, also those that a killed one was just starting."""
+    family: set[psutil.Process] = set()
+    try:
+        root = psutil.Process(process.pid)
+        while members := set(root.children(recursive=True)) - family:
+            family |= members
+            for member in members:
+                _kill(member)
+        _kill(root)
+    except psutil.NoSuchProcess:
+        pass
+    # The process leads a session of its own: whoever is left in its group lost its parent on the way.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
+    psutil.wait_procs(family, timeout=5)
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        pass

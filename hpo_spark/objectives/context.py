@@ -1,0 +1,71 @@
+"""What an objective may know of its trial and tell about it, besides the value that it returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hpo_spark.plain import to_plain
+from hpo_spark.trial import Trial
+
+if TYPE_CHECKING:
+    from hpo_spark.data import Dataset
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The second argument of an objective.
+
+    Attributes:
+        number: The trial's number.
+        seed: The trial's seed: initialisation, dropout. ``random``, numpy and Keras are seeded with it already.
+        study_seed: The study's seed: splits and the order of batches, alike for all trials.
+        fidelity: Epochs to train in all; None where the objective decides.
+        curve: What was reported so far, ``[step, value]`` pairs.
+        model: The serialised model that the objective kept; None for none.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        study_seed: int,
+        load_data: Callable[[int], Dataset] | None = None,
+        keeps: Callable[[float], bool] = lambda value: False,
+    ) -> None:
+        self.number = trial.number
+        self.seed = trial.seed
+        self.study_seed = study_seed
+        self.fidelity = trial.fidelity
+        self.curve: list[list[float]] = []
+        self.model: bytes | None = None
+        self._load_data = load_data
+        self._keeps = keeps
+
+    @cached_property
+    def data(self) -> Dataset | None:
+        """The objective's dataset, loaded when it is first asked for; None where the objective has none."""
+        return self._load_data(self.study_seed) if self._load_data else None
+
+    def report(self, step: int, value: float) -> None:
+        """Record a value on the way, such as the validation accuracy after each epoch.
+
+        Args:
+            step: Counts from 0 or 1, growing.
+            value: A number; not a number is recorded as such.
+        """
+        try:
+            pair = [int(to_plain(step)), float(to_plain(value))]
+        except (TypeError, ValueError):
+            raise TypeError(f"report takes a whole step and a number, got step={step!r}, value={value!r}.") from None
+        self.curve.append(pair)
+
+    def keeps_model(self, value: float) -> bool:
+        """Whether a model of this value is the best so far, and worth `keep_model`."""
+        return math.isfinite(value) and self._keeps(value)
+
+    def keep_model(self, model: bytes) -> None:
+        """Send a serialised model back with the result."""
+        self.model = model

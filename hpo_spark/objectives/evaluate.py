@@ -1,0 +1,159 @@
+"""What a worker runs for one trial: seeds, the objective, and a finished `Trial` whatever the objective does."""
+
+from __future__ import annotations
+
+import functools
+import math
+import pickle
+import random
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from hpo_spark.executors.pickling import dump_task, dumps
+from hpo_spark.objectives.context import Context
+from hpo_spark.objectives.function import accepts_context
+from hpo_spark.plain import to_plain
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluates trials of one study, on a worker.
+
+    It pickles as the bytes of a cloudpickle, made once, so that any pool can carry it.
+
+    Attributes:
+        objective: ``objective(params)`` or ``objective(params, context)``.
+        study_seed: The study's seed.
+        fixed: Constants that are passed to the objective with the params.
+        n_values: How many objectives there are.
+        maximize: Whether the first of them is better when larger.
+        keep_models: Whether to send back the model of a trial that beats the best known.
+    """
+
+    objective: Callable[..., Any]
+    study_seed: int
+    fixed: Mapping[str, Any]
+    n_values: int = 1
+    maximize: bool = True
+    keep_models: bool = False
+
+    def __call__(self, trial: Trial, best: float | None = None) -> tuple[Trial, bytes | None]:
+        """Evaluate a trial.
+
+        Args:
+            trial: What to evaluate.
+            best: The best value known when the trial was submitted; None for none.
+
+        Returns:
+            The finished trial, and the model that it kept, if any.
+        """
+        load_data = getattr(getattr(self.objective, "data", None), "load", None)
+        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best))
+        started, clock = time.time(), time.perf_counter()
+        try:
+            with _seeded(trial.seed):
+                params = {**self.fixed, **trial.params}
+                outcome = self.objective(params, context) if accepts_context(self.objective) else self.objective(params)
+            values, metrics = self._read(outcome)
+            ended: dict[str, Any] = {"state": TrialState.COMPLETED, "values": values, "metrics": metrics}
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
+            ended = {"state": TrialState.FAILED, "error": _describe(error)}
+        finished = replace(
+            trial,
+            **ended,
+            curve=context.curve,
+            started=started,
+            seconds=time.perf_counter() - clock,
+            host=socket.gethostname(),
+        )
+        return finished, context.model if finished.state is TrialState.COMPLETED else None
+
+    def _keeps(self, best: float | None, value: float) -> bool:
+        if not self.keep_models:
+            return False
+        return best is None or (value > best if self.maximize else value < best)
+
+    def _read(self, outcome: Any) -> tuple[list[float], dict[str, Any]]:
+        """The values and metrics of what an objective returned."""
+        metrics: dict[str, Any] = {}
+        raw = outcome
+        if isinstance(outcome, Mapping):
+            if "value" not in outcome:
+                raise TypeError(f"The objective returned a dict without the key 'value': {outcome!r}.")
+            raw = outcome["value"]
+            metrics = {str(name): to_plain(metric) for name, metric in outcome.items() if name != "value"}
+        values = list(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
+        if len(values) != self.n_values:
+            raise ValueError(
+                f"The objective returned {len(values)} value(s), {raw!r}; the study has {self.n_values} direction(s)."
+            )
+        return [_finite_number(value) for value in values], metrics
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        blob = self._blob
+        return _load_evaluation, (blake2b(blob, digest_size=16).hexdigest(), blob)
+
+    @functools.cached_property
+    def _blob(self) -> bytes:
+        dump_task(self.objective)  # first alone, for an error that speaks of the user's function
+        return dumps([getattr(self, field.name) for field in fields(self)])
+
+
+_loaded: dict[str, Evaluation] = {}
+
+
+def _load_evaluation(digest: str, blob: bytes) -> Evaluation:
+    """Unpickle an evaluation; the last one is kept, so that a pool that sends it with each trial unpickles it once."""
+    if digest not in _loaded:
+        _loaded.clear()
+        _loaded[digest] = Evaluation(*pickle.loads(blob))
+    return _loaded[digest]
+
+
+def _finite_number(value: Any) -> float:
+    try:
+        plain = to_plain(value)
+    except TypeError:
+        plain = value
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        raise TypeError(f"The objective returned {value!r} of type {type(value).__name__}; expected a number.")
+    if not math.isfinite(plain):
+        raise ValueError(f"The objective returned {plain}; expected a finite number.")
+    return float(plain)
+
+
+def _describe(error: BaseException) -> str:
+    """The exception in the first line, then the traceback from the objective's first frame on."""
+    try:
+        summary = "".join(traceback.format_exception_only(error)).strip()
+        steps = error.__traceback__.tb_next if error.__traceback__ else None
+        text = "".join(traceback.format_exception(type(error), error, steps))
+    except Exception:  # an exception whose own __str__ raises
+        return type(error).__name__
+    return f"{summary}\n\n{text}"
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed ``random`` and numpy, and put them back as they were: in a serial run they are the driver's own."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])

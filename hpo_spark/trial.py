@@ -1,0 +1,98 @@
+"""A trial: one configuration and its outcome, in plain values that pickle, journal and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from hpo_spark.plain import restore_float
+
+__all__ = ["Trial", "TrialState", "trial_seed"]
+
+
+class TrialState(StrEnum):
+    """Where a trial stands, or how it ended."""
+
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    """The objective raised, or returned what is no finite number."""
+    TIMED_OUT = "TIMED_OUT"
+    CRASHED = "CRASHED"
+    """Its process died."""
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and its outcome.
+
+    Attributes:
+        number: Counts from 0, in the order of asking.
+        params: The configuration; active parameters only.
+        seed: Seed of all that is random in this trial, from the study's seed and the number.
+        fidelity: Epochs to train in all; None where the objective decides.
+        parent: Number of the trial whose checkpoint it continues; None for none.
+        state: How it ended.
+        values: One number an objective; None unless completed.
+        metrics: Everything that the objective measured, by name.
+        curve: What it reported on its way: ``[step, value]`` pairs.
+        started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
+        seconds: How long it took there.
+        host: Name of the worker's host.
+        attempt: 1, or more where a process died and the trial was run again.
+        error: What went wrong: the exception in the first line, then the worker's traceback.
+        origin: Where the searcher took the configuration from.
+        token: What the searcher must know again when it is told; JSON.
+    """
+
+    number: int
+    params: dict[str, Any]
+    seed: int
+    fidelity: int | None = None
+    parent: int | None = None
+    state: TrialState = TrialState.RUNNING
+    values: list[float] | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    curve: list[list[float]] = field(default_factory=list)
+    started: float | None = None
+    seconds: float | None = None
+    host: str | None = None
+    attempt: int = 1
+    error: str | None = None
+    origin: dict[str, Any] | None = None
+    token: Any = None
+
+    @property
+    def value(self) -> float | None:
+        """The value of the (first) objective; None unless completed."""
+        return self.values[0] if self.values else None
+
+    @property
+    def reason(self) -> str | None:
+        """The first line of the error."""
+        return self.error.strip().splitlines()[0] if self.error and self.error.strip() else None
+
+    def to_record(self) -> dict[str, Any]:
+        """All fields as a dict of plain values."""
+        return {**asdict(self), "state": str(self.state)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Trial:
+        """The trial of a record read from a journal."""
+        known = {key.name: record[key.name] for key in fields(cls) if key.name in record}
+        known["state"] = TrialState(known["state"])
+        if known.get("values") is not None:
+            known["values"] = [restore_float(value) for value in known["values"]]
+        known["metrics"] = {name: restore_float(value) for name, value in known.get("metrics", {}).items()}
+        known["curve"] = [[step, restore_float(value)] for step, value in known.get("curve", [])]
+        return cls(**known)
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The seed of a trial, a number below 2**31: from the study's seed and its number, never from where it runs."""
+    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0] >> 1)
