@@ -1,0 +1,242 @@
+"""Training a Keras model as an objective."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpo_spark.data import Dataset, DataSource, Part
+from hpo_spark.errors import MissingExtra
+from hpo_spark.objectives.context import Context
+from hpo_spark.objectives.function import accepts_context
+
+__all__ = ["KerasObjective"]
+
+# Tells the generator of the batch order from others that are seeded with the study's seed.
+_ORDER_STREAM = 0x0BDE
+_EVALUATION_BATCH = 1024
+
+
+class KerasObjective:
+    """Builds a model for a configuration, trains it and returns its validation metric.
+
+    The order of batches depends on the study's seed and the epoch only, so that trials are compared on the same data;
+    initialisation and dropout depend on the trial's seed.
+
+    Args:
+        build_model: ``build_model(params)`` or ``build_model(params, context)``, returning a compiled Keras model;
+            ``context.data`` tells ``input_shape`` and ``n_classes``.
+        data: Whatever `DataSource.of` takes.
+        epochs: Passes over the training rows; a parameter named ``epochs`` goes before it.
+        batch_size: Rows to a gradient step; a parameter named ``batch_size`` goes before it. A ``tf.data.Dataset`` comes in
+            batches of its own.
+        metric: Name of the value in Keras' logs at the last epoch, such as ``val_accuracy`` or ``val_loss``; a list of
+            names for several objectives.
+        validation: As for `DataSource`.
+        class_weight: Weight of each class number in the loss, as for ``fit``.
+        sample_weight: Weight of each training row in the loss, before the split; for data that brings none.
+    """
+
+    def __init__(
+        self,
+        build_model: Callable[..., Any],
+        data: Any,
+        epochs: int = 10,
+        batch_size: int = 32,
+        metric: str | Sequence[str] = "val_accuracy",
+        validation: float | str | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+    ) -> None:
+        if not callable(build_model):
+            raise TypeError(f"build_model must be a function of the params, got {build_model!r}.")
+        _check_count("epochs", epochs)
+        _check_count("batch_size", batch_size)
+        self.build_model = build_model
+        self.data = DataSource.of(data, validation)
+        if sample_weight is not None:
+            self.data = self.data.with_sample_weight(np.asarray(sample_weight))
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.metric = metric
+        self.class_weight = None if class_weight is None else dict(class_weight)
+
+    def __call__(self, params: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Train one model.
+
+        Returns:
+            ``value``, and every metric of the last epoch.
+        """
+        keras = _import_keras()
+        dataset = context.data
+        assert dataset is not None and dataset.validation is not None
+        epochs = context.fidelity or _check_count("epochs", params.get("epochs", self.epochs))
+        batch_size = _check_count("batch_size", params.get("batch_size", self.batch_size))
+        if dataset.train.is_stream and "batch_size" in params:
+            raise ValueError("batch_size is a parameter, but the data is a tf.data.Dataset, which is batched already.")
+        _clear(keras)
+        try:
+            keras.utils.set_random_seed(context.seed)
+            model = _call_builder(self.build_model, params, context)
+            _check_model(keras, model)
+            report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
+            _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
+            metrics = {name: values[-1] for name, values in model.history.history.items()}
+            values = [_find(metrics, name) for name in self._metrics]
+            if context.keeps_model(values[0]):
+                context.keep_model(_to_bytes(model))
+            return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
+        finally:
+            model = None
+            _clear(keras)
+
+    @property
+    def _metrics(self) -> list[str]:
+        return [self.metric] if isinstance(self.metric, str) else list(self.metric)
+
+    def _report(self, context: Context, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        context.report(epoch + 1, _find(logs or {}, self._metrics[0]))
+
+    def test(self, model: bytes, study_seed: int) -> dict[str, float]:
+        """Evaluate a trained model on the test part.
+
+        Args:
+            model: A ``.keras`` file's content.
+            study_seed: The study's seed.
+
+        Returns:
+            Loss and metrics by name; empty where the data has no test part.
+        """
+        part = self.data.load(study_seed).test
+        if part is None:
+            return {}
+        keras = _import_keras()
+        _clear(keras)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.keras"
+                path.write_bytes(model)
+                loaded = keras.models.load_model(path)
+            scores = loaded.evaluate(
+                part.x,
+                part.y,
+                sample_weight=part.sample_weight,
+                batch_size=None if part.is_stream else _EVALUATION_BATCH,
+                verbose=0,
+                return_dict=True,
+            )
+            return {name: float(score) for name, score in scores.items()}
+        finally:
+            _clear(keras)
+
+
+def _fit(
+    model: Any,
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    study_seed: int,
+    class_weight: dict[int, float] | None,
+    callbacks: list[Any],
+) -> None:
+    train, validation = dataset.train, dataset.validation
+    assert validation is not None
+    common: dict[str, Any] = {"epochs": epochs, "class_weight": class_weight, "callbacks": callbacks, "verbose": 0}
+    if validation.is_stream:
+        common["validation_data"] = validation.x
+    else:
+        weights = () if validation.sample_weight is None else (validation.sample_weight,)
+        common["validation_data"] = (validation.x, validation.y, *weights)
+        common["validation_batch_size"] = _EVALUATION_BATCH
+    if train.is_stream:
+        model.fit(train.x, **common)
+        return
+    steps = math.ceil(len(train) / batch_size)
+    if model.steps_per_execution == 1 and not model.run_eagerly:
+        # One call into TensorFlow an epoch: nine tenths of a small model's time would be Python between the steps.
+        model.steps_per_execution = steps
+    model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
+
+
+def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
+    """All batches of a training, epoch after epoch, each epoch in the order that the study's seed gives it."""
+    import tensorflow as tf
+
+    columns = [part.x, part.y] if part.sample_weight is None else [part.x, part.y, part.sample_weight]
+    with tf.device("/CPU:0"):
+        tensors = [tf.constant(column) for column in columns]
+
+    def order(epoch: Any) -> Any:
+        return np.random.default_rng([study_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
+
+    def one_epoch(epoch: Any) -> Any:
+        rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
+        rows = tf.ensure_shape(rows, [len(part)])
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        return batches.map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
+
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = 1
+    return tf.data.Dataset.range(epochs).flat_map(one_epoch).with_options(options)
+
+
+def _import_keras() -> Any:
+    """Import Keras, with as many threads as the process was given."""
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "1"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import keras
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtra("KerasObjective", "Keras and TensorFlow", "keras") from error
+    for configure in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
+        try:
+            configure(threads)
+        except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
+            break
+    return keras
+
+
+def _clear(keras: Any) -> None:
+    """Forget the graphs, names and models of the last trial."""
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def _call_builder(build_model: Callable[..., Any], params: dict[str, Any], context: Context) -> Any:
+    return build_model(params, context) if accepts_context(build_model) else build_model(params)
+
+
+def _check_model(keras: Any, model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"build_model must return a compiled Keras model, got {type(model).__name__}.")
+    if not model.compiled:
+        raise ValueError("build_model returned a model that is not compiled; call model.compile(...) before returning it.")
+
+
+def _find(logs: Mapping[str, float], name: str) -> float:
+    if name not in logs:
+        raise ValueError(f"metric={name!r} is not among what the model reports: {sorted(logs)}.")
+    return float(logs[name])
+
+
+def _to_bytes(model: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def _check_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number above 0, got {name}={value!r}.")
+    return value

@@ -1,0 +1,53 @@
+"""What to try next: one file an algorithm, and the table of their names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.space import SearchSpace
+
+__all__ = ["NAMES", "Proposal", "Searcher", "make_searcher"]
+
+_CLASSES = {
+    "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
+    "random": "hpo_spark.searchers.random:RandomSearcher",
+}
+NAMES = tuple(_CLASSES)
+
+
+def make_searcher(
+    choice: str | Mapping[str, Any] | Searcher, space: SearchSpace, directions: Sequence[Direction], seed: int
+) -> Searcher:
+    """The searcher that a user chose.
+
+    Args:
+        choice: A name, a mapping of ``name`` and options, or a searcher made by hand.
+        space, directions, seed: What the searcher searches, and how.
+
+    Raises:
+        ConfigError: If there is no such searcher or option, or an option's value is impossible.
+    """
+    if isinstance(choice, Searcher):
+        return choice
+    options = {"name": choice} if isinstance(choice, str) else dict(choice)
+    name = options.pop("name", None)
+    if name not in _CLASSES:
+        close = difflib.get_close_matches(str(name), NAMES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"searcher: there is no {name!r}; choose one of {list(NAMES)}.{hint}")
+    module, _, attribute = _CLASSES[name].partition(":")
+    cls: type[Searcher] = getattr(importlib.import_module(module), attribute)
+    allowed = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if unknown := [option for option in options if option not in allowed]:
+        takes = f"it takes {allowed}" if allowed else "it takes none"
+        raise ConfigError(f"searcher: {name!r} has no option {unknown[0]!r}; {takes}.")
+    try:
+        return cls(space, directions, seed, **options)
+    except ConfigError as error:
+        raise ConfigError(f"searcher: {name!r}: {error}") from None

@@ -1,0 +1,276 @@
+"""The generational genetic algorithm of the field's tutorials, on DEAP.
+
+    population = random individuals; evaluate
+    for each generation:
+        parents    = select(population, size - elite)
+        offspring  = vary(clones of parents)        # mate with cxpb, mutate with mutpb
+        evaluate what changed
+        population = hall of fame + offspring
+
+References:
+    Deb and Agrawal (1995), "Simulated binary crossover for continuous search space", Complex Systems 9, 115-148.
+    Deb and Goyal (1996), "A combined genetic adaptive search (GeneAS) for engineering design" (polynomial mutation).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from deap import algorithms, base, tools
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.space import SearchSpace
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["GeneticSearcher", "Individual"]
+
+logger = logging.getLogger(__name__)
+
+# Generations in a row without one new configuration before the search counts as converged.
+_MAX_STALE_GENERATIONS = 50
+
+
+class _Maximum(base.Fitness):  # type: ignore[misc]
+    weights = (1.0,)
+
+
+class _Minimum(base.Fitness):  # type: ignore[misc]
+    weights = (-1.0,)
+
+
+class Individual(list[float]):
+    """Genes in [0, 1], with a DEAP fitness.
+
+    Attributes:
+        failed: Whether its trial ended without a value; its fitness then stands for the worst one seen.
+    """
+
+    def __init__(self, genes: Sequence[float], fitness: base.Fitness) -> None:
+        super().__init__(genes)
+        self.fitness = fitness
+        self.failed = False
+
+
+class GeneticSearcher(Searcher):
+    """Generations of float-list individuals; each generation waits for all trials of the last.
+
+    Args:
+        space, directions, seed: As for every searcher.
+        population: Individuals in a generation; 2 or more.
+        generations: Generations after the first; None to go on until the study's budget is spent.
+        cxpb: Probability that two neighbours are mated, in [0, 1].
+        mutpb: Probability that an individual is mutated, in [0, 1].
+        eta: Crowding degree of crossover and mutation, above 0: the larger, the closer children are to their parents.
+        indpb: Probability that one gene of a mutated individual changes; None for 1 / genes.
+        select: ``"tournament"`` (`selTournament`) or ``"best"`` (`selBest`).
+        tournament_size: Individuals in a tournament.
+        hall_of_fame: How many of the best ever are kept and join each generation unchanged; 0 for no elitism.
+        toolbox: A DEAP `Toolbox` of your own: whichever of ``mate``, ``mutate``, ``select`` and ``clone`` it registers is
+            used. Genes that an operator takes out of [0, 1] are put back to the edge.
+
+    Attributes:
+        logbook: DEAP's `Logbook`: gen, nevals, max, avg, std of each finished generation.
+        hall_of_fame: DEAP's `HallOfFame` of the best individuals.
+
+    DEAP draws from the global generators of ``random`` and numpy. They are seeded for each generation, by the study's seed
+    and its number, and put back afterwards.
+    """
+
+    name = "genetic"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        directions: Sequence[Direction] = ("maximize",),
+        seed: int = 0,
+        *,
+        population: int = 20,
+        generations: int | None = None,
+        cxpb: float = 0.8,
+        mutpb: float = 0.2,
+        eta: float = 10.0,
+        indpb: float | None = None,
+        select: Literal["tournament", "best"] = "tournament",
+        tournament_size: int = 3,
+        hall_of_fame: int = 1,
+        toolbox: base.Toolbox | None = None,
+    ) -> None:
+        super().__init__(space, directions, seed)
+        _check_whole(population=(population, 2), tournament_size=(tournament_size, 1), hall_of_fame=(hall_of_fame, 0))
+        if generations is not None:
+            _check_whole(generations=(generations, 0))
+        _check_share(cxpb=cxpb, mutpb=mutpb, indpb=1 / len(space) if indpb is None else indpb)
+        if isinstance(eta, bool) or not isinstance(eta, int | float) or eta <= 0:
+            raise ConfigError(f"eta must be above 0, got eta={eta!r}.")
+        if select not in ("tournament", "best"):
+            raise ConfigError(f"select must be 'tournament' or 'best', got select={select!r}.")
+        if hall_of_fame >= population:
+            raise ConfigError(
+                f"hall_of_fame must be below population, got hall_of_fame={hall_of_fame}, population={population}."
+            )
+        self._size = population
+        self._generations = generations
+        self._cxpb, self._mutpb = cxpb, mutpb
+        self._fitness = _Maximum if directions[0] == "maximize" else _Minimum
+        self.toolbox = self._complete(toolbox, eta, indpb, select, tournament_size)
+        self.hall_of_fame = tools.HallOfFame(hall_of_fame)
+        self.logbook = tools.Logbook()
+        self.logbook.header = ["gen", "nevals", "max", "avg", "std"]
+        self._generation = -1
+        self._individuals: list[Individual] = []
+        self._to_ask: list[int] = []
+        self._to_tell: set[int] = set()
+        self._n_evaluated = 0
+        self._worst: float | None = None
+        self._seen: set[str] = set()
+        self._n_stale = 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the number of generations is given."""
+        return self._generations is not None
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Up to ``n`` individuals of this generation that are not evaluated; none until it is complete."""
+        while not self._to_ask and not self._to_tell:
+            if self._is_over():
+                return []
+            self._breed()
+        asked, self._to_ask = self._to_ask[:n], self._to_ask[n:]
+        return [
+            Proposal(
+                self.space.decode(self._individuals[index]),
+                token={"generation": self._generation, "index": index},
+                origin={"generation": self._generation},
+            )
+            for index in asked
+        ]
+
+    def tell(self, trial: Trial) -> None:
+        """Give an individual its fitness; a trial that was not asked for only joins the record of the worst and the best."""
+        value = trial.value if trial.state is TrialState.COMPLETED else None
+        if value is not None:
+            self._worst = value if self._worst is None else self._worse(self._worst, value)
+        token = trial.token if isinstance(trial.token, dict) else {}
+        index = token.get("index")
+        if token.get("generation") != self._generation or index not in self._to_tell:
+            return
+        individual = self._individuals[index]
+        individual.failed = value is None
+        if value is not None:
+            individual.fitness.values = (value,)
+        self._to_tell.remove(index)
+        if not self._to_tell:
+            self._finish()
+
+    def _complete(
+        self, toolbox: base.Toolbox | None, eta: float, indpb: float | None, select: str, tournament_size: int
+    ) -> base.Toolbox:
+        """The user's toolbox, with our operators where it has none."""
+        complete = base.Toolbox()
+        bounds = {"eta": eta, "low": 0.0, "up": 1.0}
+        complete.register("mate", tools.cxSimulatedBinaryBounded, **bounds)
+        complete.register("mutate", tools.mutPolynomialBounded, **bounds, indpb=indpb or 1 / len(self.space))
+        if select == "best":
+            complete.register("select", tools.selBest)
+        else:
+            complete.register("select", tools.selTournament, tournsize=tournament_size)
+        for name in ("mate", "mutate", "select", "clone"):
+            if toolbox is not None and hasattr(toolbox, name):
+                setattr(complete, name, getattr(toolbox, name))
+        return complete
+
+    def _is_over(self) -> bool:
+        if self._generations is not None and self._generation >= self._generations:
+            return True
+        if self._n_stale >= _MAX_STALE_GENERATIONS:
+            logger.info("genetic: converged: no new configuration in %d generations", self._n_stale)
+            return True
+        return False
+
+    def _breed(self) -> None:
+        """Make the next generation and say which of its individuals need a trial."""
+        self._generation += 1
+        with _seeded(self.seed, self._generation):
+            if self._generation == 0:
+                self._individuals = [self._random_individual() for _ in range(self._size)]
+            else:
+                n_offspring = self._size - len(self.hall_of_fame)
+                parents = self.toolbox.select(self._individuals, n_offspring)
+                if len(parents) < n_offspring:  # selBest has no more than the population
+                    parents = [parents[index % len(parents)] for index in range(n_offspring)]
+                offspring = algorithms.varAnd(parents, self.toolbox, self._cxpb, self._mutpb)
+                elite = [self.toolbox.clone(individual) for individual in self.hall_of_fame]
+                self._individuals = elite + [self._repaired(individual) for individual in offspring]
+        self._to_ask = [index for index, one in enumerate(self._individuals) if not one.fitness.valid]
+        self._to_tell = set(self._to_ask)
+        self._n_evaluated = len(self._to_ask)
+        keys = {self.space.key(self.space.decode(self._individuals[index])) for index in self._to_ask}
+        self._n_stale = 0 if keys - self._seen else self._n_stale + 1
+        self._seen |= keys
+        if not self._to_ask:
+            self._finish()
+
+    def _random_individual(self) -> Individual:
+        return Individual([random.random() for _ in range(len(self.space))], self._fitness())
+
+    def _repaired(self, individual: Individual) -> Individual:
+        """Put genes that an operator took outside back to the edge."""
+        for index, gene in enumerate(individual):
+            if not 0.0 <= gene <= 1.0:
+                individual[index] = min(1.0, max(0.0, gene)) if gene == gene else random.random()
+        return individual
+
+    def _finish(self) -> None:
+        """Close a generation whose trials have all been told."""
+        for individual in self._individuals:
+            if individual.failed:  # the worst value seen may have become worse since
+                individual.fitness.values = (0.0 if self._worst is None else self._worst,)
+        succeeded = [individual for individual in self._individuals if not individual.failed]
+        self.hall_of_fame.update(succeeded)
+        values = [individual.fitness.values[0] for individual in succeeded]
+        statistics = tools.Statistics()
+        statistics.register("max", lambda data: float(np.max(data)) if data else None)
+        statistics.register("avg", lambda data: float(np.mean(data)) if data else None)
+        statistics.register("std", lambda data: float(np.std(data)) if data else None)
+        self.logbook.record(gen=self._generation, nevals=self._n_evaluated, **statistics.compile(values))
+        entry = self.logbook[-1]
+        described = " ".join(
+            f"{name}={'-' if entry[name] is None else format(entry[name], '.6g')}" for name in ("max", "avg", "std")
+        )
+        logger.info("genetic: gen=%d nevals=%d %s", self._generation, self._n_evaluated, described)
+
+    def _worse(self, a: float, b: float) -> float:
+        return min(a, b) if self.directions[0] == "maximize" else max(a, b)
+
+
+@contextmanager
+def _seeded(seed: int, number: int) -> Iterator[None]:
+    """Seed the global generators that DEAP and its users' operators draw from, and put them back."""
+    before = random.getstate(), np.random.get_state()
+    state = np.random.SeedSequence([seed, number]).generate_state(2)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[1]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+def _check_whole(**options: tuple[Any, int]) -> None:
+    for name, (value, low) in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ConfigError(f"{name} must be a whole number of {low} or more, got {name}={value!r}.")
+
+
+def _check_share(**options: Any) -> None:
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ConfigError(f"{name} must be in [0, 1], got {name}={value!r}.")
