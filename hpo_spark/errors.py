@@ -27,7 +27,18 @@ class ConfigError(HpoSparkError, ValueError):
 
 
 class SpaceError(ConfigError):
-    """A search space is badly defined, or a configuration lies outside it."""
+    """A search space is badly defined, or a configuration lies outside it.
+
+    Attributes:
+        parameter: Name of the parameter that is meant; None where it is not one, or not known yet.
+    """
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        self.message, self.parameter = message, parameter
+        super().__init__(message, parameter)
+
+    def __str__(self) -> str:
+        return self.message if self.parameter is None else f"Parameter {self.parameter!r}: {self.message}"
 
 
 class DataError(HpoSparkError, ValueError):

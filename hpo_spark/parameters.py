@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from hpo_spark.errors import SpaceError
 from hpo_spark.plain import same, to_plain
 
-__all__ = ["Choice", "Float", "Int", "Parameter", "When", "parameter_from_dict"]
+__all__ = ["Choice", "Float", "Int", "Parameter", "When", "parameter_from_dict", "parameter_to_dict"]
 
 When: TypeAlias = Mapping[str, Any]
 
@@ -373,6 +373,19 @@ def parameter_from_dict(spec: Any) -> Parameter:
     if not isinstance(main, Sequence) or isinstance(main, str) or len(main) != 2:
         raise SpaceError(f"{kind} must be a list [low, high], got {main!r}.")
     return cls(main[0], main[1], **options)
+
+
+def parameter_to_dict(parameter: Parameter) -> dict[str, Any]:
+    """The form of a parameter in a study file, without what is left at its default."""
+    values = {field.name: getattr(parameter, field.name) for field in fields(parameter)}
+    if isinstance(parameter, Choice):
+        main = values.pop("values")
+    else:
+        low, high = values.pop("low"), values.pop("high")
+        main = None if low is None else [low, high]
+    options = {name: value for name, value in values.items() if value is not None and value is not False}
+    plain: dict[str, Any] = to_plain({parameter.kind: main, **options})
+    return plain
 
 
 def _check_numbers(parameter: Float | Int, names: tuple[str, ...], whole: bool = False) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["canonical", "dump_line", "restore_float", "same", "to_plain"]
+__all__ = ["canonical", "dump_json", "dump_line", "restore_float", "same", "to_plain"]
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -52,6 +52,11 @@ def canonical(value: Any) -> str:
 def dump_line(record: Mapping[str, Any]) -> str:
     """A record as one line of valid JSON; what is not finite becomes the text ``NaN``, ``Infinity`` or ``-Infinity``."""
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def dump_json(record: Mapping[str, Any]) -> str:
+    """The same, indented for a reader."""
+    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def restore_float(value: Any) -> Any:

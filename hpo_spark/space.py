@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from hpo_spark.errors import SpaceError
-from hpo_spark.parameters import Choice, Float, Int, Parameter, parameter_from_dict
+from hpo_spark.parameters import Choice, Float, Int, Parameter, parameter_from_dict, parameter_to_dict
 from hpo_spark.plain import canonical, same, to_plain
 
 __all__ = ["Choice", "Float", "Int", "Params", "SearchSpace"]
@@ -58,7 +58,7 @@ class SearchSpace:
             raise SpaceError("A search space needs at least one parameter, got none.")
         for name, parameter in parameters.items():
             if not isinstance(parameter, Float | Int | Choice):
-                raise SpaceError(f"Parameter {name!r}: must be a Float, Int or Choice, got {parameter!r}.")
+                raise SpaceError(f"must be a Float, Int or Choice, got {parameter!r}.", name)
             _named(name, parameter.check)
         self._parameters = dict(parameters)
         self._conditions = {name: self._condition(name) for name in parameters}
@@ -70,6 +70,10 @@ class SearchSpace:
         if not isinstance(specs, Mapping):
             raise SpaceError(f"A search space must be a mapping of parameter names, got {specs!r}.")
         return cls(**{str(name): _named(str(name), parameter_from_dict, spec) for name, spec in specs.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space's form in a study file."""
+        return {name: parameter_to_dict(parameter) for name, parameter in self._parameters.items()}
 
     @property
     def names(self) -> list[str]:
@@ -123,7 +127,7 @@ class SearchSpace:
         by_name = dict(zip(self._parameters, map(float, genes), strict=True))
         for name, gene in by_name.items():
             if not 0.0 <= gene <= 1.0:
-                raise SpaceError(f"Parameter {name!r}: a gene must lie in [0, 1], got {gene!r}.")
+                raise SpaceError(f"a gene must lie in [0, 1], got {gene!r}.", name)
         found: Params = {}
         for name in self._order:
             if self._is_active(name, found):
@@ -164,12 +168,11 @@ class SearchSpace:
         for name in self._order:
             if self._is_active(name, found):
                 if name not in params:
-                    raise SpaceError(f"Parameter {name!r}: is missing from {dict(params)!r}.")
+                    raise SpaceError(f"is missing from {dict(params)!r}.", name)
                 found[name] = _named(name, self._parameters[name].coerce, params[name])
             elif name in params:
                 raise SpaceError(
-                    f"Parameter {name!r}: is active only when {self._conditions[name]!r}; "
-                    f"leave it out of {dict(params)!r}."
+                    f"is active only when {self._conditions[name]!r}; leave it out of {dict(params)!r}.", name
                 )
         return {name: found[name] for name in self._parameters if name in found}
 
@@ -190,26 +193,27 @@ class SearchSpace:
         if when is None:
             return {}
         if not isinstance(when, Mapping) or not when:
-            raise SpaceError(f"Parameter {name!r}: when must map parameter names to values, got when={when!r}.")
+            raise SpaceError(f"when must map parameter names to values, got when={when!r}.", name)
         condition: dict[str, list[Any]] = {}
         for parent, wanted in when.items():
             if parent not in self._parameters:
                 raise SpaceError(
-                    f"Parameter {name!r}: when={dict(when)!r} names no parameter of the space, which has {self.names}."
+                    f"when={dict(when)!r} names no parameter of the space, which has {self.names}.", name
                 )
             if self._parameters[parent].levels is None:
                 raise SpaceError(
-                    f"Parameter {name!r}: when={dict(when)!r} compares with {parent!r}, which is continuous; "
-                    "use a Choice, an Int, or a Float with a step."
+                    f"when={dict(when)!r} compares with {parent!r}, which is continuous; "
+                    "use a Choice, an Int, or a Float with a step.",
+                    name,
                 )
             values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
             if not values:
-                raise SpaceError(f"Parameter {name!r}: when={dict(when)!r} gives no value for {parent!r}.")
+                raise SpaceError(f"when={dict(when)!r} gives no value for {parent!r}.", name)
             try:
                 condition[parent] = [self._parameters[parent].coerce(value) for value in values]
             except SpaceError as error:
                 raise SpaceError(
-                    f"Parameter {name!r}: when={dict(when)!r} asks for what {parent!r} cannot be: it {error}"
+                    f"when={dict(when)!r} asks for what {parent!r} cannot be: it {error}", name
                 ) from None
         return condition
 
@@ -221,9 +225,10 @@ class SearchSpace:
             if not ready:
                 circle = self._circle(waiting)
                 raise SpaceError(
-                    f"Parameter {circle[0]!r}: when makes a circle, {' -> '.join(circle)}: "
+                    f"when makes a circle, {' -> '.join(circle)}: "
                     + ", ".join(f"{name}: when={dict(self._parameters[name].when or {})!r}" for name in circle[:-1])
-                    + "."
+                    + ".",
+                    circle[0],
                 )
             order += ready
             waiting = [name for name in waiting if name not in order]
@@ -244,4 +249,4 @@ def _named(name: str, function: Any, *args: Any) -> Any:
     try:
         return function(*args)
     except SpaceError as error:
-        raise SpaceError(f"Parameter {name!r}: {error}") from None
+        raise SpaceError(error.message, name) from None

@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-
 from hpo_spark.plain import restore_float
 
-__all__ = ["Trial", "TrialState", "trial_seed"]
+__all__ = ["Trial", "TrialState"]
 
 
 class TrialState(StrEnum):
@@ -92,7 +90,3 @@ class Trial:
         known["curve"] = [[step, restore_float(value)] for step, value in known.get("curve", [])]
         return cls(**known)
 
-
-def trial_seed(study_seed: int, number: int) -> int:
-    """The seed of a trial, a number below 2**31: from the study's seed and its number, never from where it runs."""
-    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0] >> 1)

@@ -1,7 +1,6 @@
 """What the executors of this package share: the small optional powers beyond ``concurrent.futures``.
 
-A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
-run at once), ``window`` (how many to keep in flight) and ``cancel`` (end a task that already runs).
+A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks run at once), ``window`` (how many to keep in flight) and ``cancel`` (end a task that already runs).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from hpo_spark.executors.pickling import dump_task
 from hpo_spark.executors.supervisor import Function
 
-__all__ = ["FunctionBook", "cancel_task", "check_limits", "slots_of", "window_of"]
+__all__ = ["FunctionBook", "cancel_task", "check_limits", "drop_task", "slots_of", "window_of"]
 
 
 def slots_of(executor: Executor) -> int:
@@ -38,6 +37,12 @@ def cancel_task(executor: Executor, future: Future[Any]) -> None:
         cancel = getattr(executor, "cancel", None)
         if callable(cancel):
             cancel(future)
+
+
+def drop_task(executor: Executor, future: Future[Any]) -> bool:
+    """Cancel a task unless it runs already; whether that was so."""
+    drop = getattr(executor, "drop", None)
+    return bool(drop(future)) if callable(drop) else future.cancel()
 
 
 def check_limits(**limits: float | None) -> None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import functools
 import math
 import pickle
-import random
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
-
-import numpy as np
 
 from hpo_spark.executors.pickling import dump_task, dumps
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import accepts_context
 from hpo_spark.plain import to_plain
+from hpo_spark.seeds import seeded
 from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Evaluation"]
@@ -38,7 +35,6 @@ class Evaluation:
         fixed: Constants that are passed to the objective with the params.
         n_values: How many objectives there are.
         maximize: Whether the first of them is better when larger.
-        keep_models: Whether to send back the model of a trial that beats the best known.
     """
 
     objective: Callable[..., Any]
@@ -46,7 +42,6 @@ class Evaluation:
     fixed: Mapping[str, Any]
     n_values: int = 1
     maximize: bool = True
-    keep_models: bool = False
 
     def __call__(self, trial: Trial, best: float | None = None) -> tuple[Trial, bytes | None]:
         """Evaluate a trial.
@@ -62,7 +57,7 @@ class Evaluation:
         context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best))
         started, clock = time.time(), time.perf_counter()
         try:
-            with _seeded(trial.seed):
+            with seeded(trial.seed):
                 params = {**self.fixed, **trial.params}
                 outcome = self.objective(params, context) if accepts_context(self.objective) else self.objective(params)
             values, metrics = self._read(outcome)
@@ -82,9 +77,8 @@ class Evaluation:
         return finished, context.model if finished.state is TrialState.COMPLETED else None
 
     def _keeps(self, best: float | None, value: float) -> bool:
-        if not self.keep_models:
-            return False
-        return best is None or (value > best if self.maximize else value < best)
+        # A tie may still win, by the lower number.
+        return best is None or (value >= best if self.maximize else value <= best)
 
     def _read(self, outcome: Any) -> tuple[list[float], dict[str, Any]]:
         """The values and metrics of what an objective returned."""
@@ -144,16 +138,3 @@ def _describe(error: BaseException) -> str:
     except Exception:  # an exception whose own __str__ raises
         return type(error).__name__
     return f"{summary}\n\n{text}"
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed ``random`` and numpy, and put them back as they were: in a serial run they are the driver's own."""
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])

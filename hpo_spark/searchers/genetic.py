@@ -15,9 +15,9 @@ References:
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from deap import algorithms, base, tools
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial, TrialState
 
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Generations in a row without one new configuration before the search counts as converged.
 _MAX_STALE_GENERATIONS = 50
+# Keeps the draws of generation n apart from those of trial n, which has a seed from the same study.
+_STREAM = 0x6E6E
 
 
 class _Maximum(base.Fitness):  # type: ignore[misc]
@@ -68,11 +71,12 @@ class GeneticSearcher(Searcher):
         mutpb: Probability that an individual is mutated, in [0, 1].
         eta: Crowding degree of crossover and mutation, above 0: the larger, the closer children are to their parents.
         indpb: Probability that one gene of a mutated individual changes; None for 1 / genes.
-        select: ``"tournament"`` (`selTournament`) or ``"best"`` (`selBest`).
+        select: ``"tournament"`` (`selTournament`) or ``"best"`` (`selBest` of half the generation).
         tournament_size: Individuals in a tournament.
         hall_of_fame: How many of the best ever are kept and join each generation unchanged; 0 for no elitism.
-        toolbox: A DEAP `Toolbox` of your own: whichever of ``mate``, ``mutate``, ``select`` and ``clone`` it registers is
-            used. Genes that an operator takes out of [0, 1] are put back to the edge.
+        toolbox: A DEAP `Toolbox` of your own: whichever of ``individual``, ``mate``, ``mutate``, ``select`` and ``clone`` it
+            registers is used; ``individual`` gives the genes to start from. Genes that an operator takes out of [0, 1]
+            are put back to the edge.
 
     Attributes:
         logbook: DEAP's `Logbook`: gen, nevals, max, avg, std of each finished generation.
@@ -178,10 +182,11 @@ class GeneticSearcher(Searcher):
         complete.register("mate", tools.cxSimulatedBinaryBounded, **bounds)
         complete.register("mutate", tools.mutPolynomialBounded, **bounds, indpb=indpb or 1 / len(self.space))
         if select == "best":
-            complete.register("select", tools.selBest)
+            complete.register("select", _select_best_half)
         else:
             complete.register("select", tools.selTournament, tournsize=tournament_size)
-        for name in ("mate", "mutate", "select", "clone"):
+        complete.register("individual", _random_genes, len(self.space))
+        for name in ("individual", "mate", "mutate", "select", "clone"):
             if toolbox is not None and hasattr(toolbox, name):
                 setattr(complete, name, getattr(toolbox, name))
         return complete
@@ -197,13 +202,14 @@ class GeneticSearcher(Searcher):
     def _breed(self) -> None:
         """Make the next generation and say which of its individuals need a trial."""
         self._generation += 1
-        with _seeded(self.seed, self._generation):
+        with seeded(derive_seed(self.seed, _STREAM, self._generation)):
             if self._generation == 0:
-                self._individuals = [self._random_individual() for _ in range(self._size)]
+                genes = [self.toolbox.individual() for _ in range(self._size)]
+                self._individuals = [self._repaired(Individual(each, self._fitness())) for each in genes]
             else:
                 n_offspring = self._size - len(self.hall_of_fame)
                 parents = self.toolbox.select(self._individuals, n_offspring)
-                if len(parents) < n_offspring:  # selBest has no more than the population
+                if len(parents) < n_offspring:  # a selection by truncation: each has several children
                     parents = [parents[index % len(parents)] for index in range(n_offspring)]
                 offspring = algorithms.varAnd(parents, self.toolbox, self._cxpb, self._mutpb)
                 elite = [self.toolbox.clone(individual) for individual in self.hall_of_fame]
@@ -217,14 +223,11 @@ class GeneticSearcher(Searcher):
         if not self._to_ask:
             self._finish()
 
-    def _random_individual(self) -> Individual:
-        return Individual([random.random() for _ in range(len(self.space))], self._fitness())
-
     def _repaired(self, individual: Individual) -> Individual:
         """Put genes that an operator took outside back to the edge."""
         for index, gene in enumerate(individual):
             if not 0.0 <= gene <= 1.0:
-                individual[index] = min(1.0, max(0.0, gene)) if gene == gene else random.random()
+                individual[index] = random.random() if math.isnan(gene) else min(1.0, max(0.0, gene))
         return individual
 
     def _finish(self) -> None:
@@ -250,18 +253,13 @@ class GeneticSearcher(Searcher):
         return min(a, b) if self.directions[0] == "maximize" else max(a, b)
 
 
-@contextmanager
-def _seeded(seed: int, number: int) -> Iterator[None]:
-    """Seed the global generators that DEAP and its users' operators draw from, and put them back."""
-    before = random.getstate(), np.random.get_state()
-    state = np.random.SeedSequence([seed, number]).generate_state(2)
-    random.seed(int(state[0]))
-    np.random.seed(int(state[1]))
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+def _random_genes(n: int) -> list[float]:
+    return [random.random() for _ in range(n)]
+
+
+def _select_best_half(individuals: list[Individual], k: int) -> list[Individual]:
+    best: list[Individual] = tools.selBest(individuals, max(2, k // 2))
+    return best
 
 
 def _check_whole(**options: tuple[Any, int]) -> None:

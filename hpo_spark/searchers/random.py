@@ -6,9 +6,12 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from hpo_spark.searchers.base import Proposal, Searcher
+from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial
 
 __all__ = ["RandomSearcher"]
@@ -27,10 +30,11 @@ class RandomSearcher(Searcher):
     name = "random"
     several_objectives = True
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
+        super().__init__(space, directions, seed)
         self._n_asked = 0
         self._seen: set[str] = set()
+        self._exhausted = False
 
     def ask(self, n: int) -> list[Proposal]:
         """Draw up to ``n`` configurations; fewer when hardly any is left."""
@@ -44,7 +48,7 @@ class RandomSearcher(Searcher):
 
     def _draw(self) -> Proposal | None:
         cardinality = self.space.cardinality
-        if cardinality is not None and len(self._seen) >= cardinality:
+        if self._exhausted or (cardinality is not None and len(self._seen) >= cardinality):
             return None
         rng = np.random.default_rng([self.seed, self._n_asked])
         for _ in range(_MAX_REPEATS):
@@ -54,6 +58,7 @@ class RandomSearcher(Searcher):
                 self._seen.add(key)
                 self._n_asked += 1
                 return Proposal(params)
+        self._exhausted = True
         return None
 
     def tell(self, trial: Trial) -> None:

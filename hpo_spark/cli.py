@@ -1,0 +1,224 @@
+"""The command line: ``hpo-spark run STUDY.yaml``, and the same through spark-submit."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from hpo_spark.config import StudyFile, read_study_file
+from hpo_spark.errors import ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable
+from hpo_spark.executors.base import slots_of
+from hpo_spark.executors.process import ProcessExecutor
+from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.progress import LiveProgress, PlainProgress
+from hpo_spark.results.result import Result
+from hpo_spark.results.tables import summary
+from hpo_spark.session import check_environment, open_session
+from hpo_spark.study import Study
+from hpo_spark.versions import __version__
+
+__all__ = ["main", "run_and_exit"]
+
+FINISHED, WRONG, NONE_SUCCEEDED, INTERRUPTED = 0, 2, 3, 75
+
+_app = typer.Typer(
+    name="hpo-spark",
+    help="Hyperparameter optimisation of Keras and scikit-learn models on Apache Spark.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+P = ParamSpec("P")
+
+
+class ExecutorName(enum.StrEnum):
+    """Where trials run."""
+
+    spark = "spark"
+    processes = "processes"
+    serial = "serial"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Its words, without the program's name; None for those of this process.
+
+    Returns:
+        The exit code: 0 finished, 2 wrong study file, arguments or environment, 3 no trial succeeded, 75 interrupted.
+    """
+    try:
+        with _terminate_as_interrupt():
+            _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FINISHED
+    return FINISHED
+
+
+def run_and_exit() -> None:
+    """Entry point of the command ``hpo-spark``."""
+    sys.exit(main())
+
+
+def _command(function: Callable[P, int]) -> Callable[P, None]:
+    """A function that returns an exit code as a command: it turns what a user can mend into one message."""
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        errors = Console(stderr=True, highlight=False)
+        try:
+            code = function(*args, **kwargs)
+        except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
+            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            code = WRONG
+        except KeyboardInterrupt:
+            errors.print("hpo-spark: interrupted.")
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+    return command
+
+
+@_app.callback()
+def _root() -> None:
+    """Hyperparameter optimisation of Keras and scikit-learn models on Apache Spark."""
+
+
+@_app.command()
+@_command
+def version() -> int:
+    """Print the version."""
+    typer.echo(__version__)
+    return FINISHED
+
+
+@_app.command()
+@_command
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default. It must not hold a study yet.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, as searcher.population=20."),
+    ] = None,
+    executor: Annotated[ExecutorName | None, typer.Option(help="Where trials run; the study file's by default.")] = None,
+    master: Annotated[
+        str | None, typer.Option(help="URL of Spark's master; local[*] by default. Under spark-submit give it there.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")] = False,
+) -> int:
+    """Run the search that a study file describes."""
+    console = Console(highlight=False)
+    _log_to(Console(stderr=True, highlight=False) if quiet else console, quiet)
+    file = read_study_file(study_file, overrides or [])
+    where = executor.value if executor else file.model.executor
+    if master is not None and where != "spark":
+        raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
+    folder = out or Path("runs") / f"{file.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / "journal.jsonl").exists():
+        raise ConfigError(f"--out {folder}: holds a study already, and nothing of it is overwritten; choose another folder.")
+    study = file.study(folder)
+    study.prepare()
+    if where == "spark":
+        check_environment(master)
+    with _open_executor(where, file, master) as pool:
+        result = _search(study, file, pool, console, quiet)
+    return _report(result, folder, console, quiet)
+
+
+def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
+    live = LiveProgress(console, slots_of(pool), file.limits.max_trials) if console.is_terminal else None
+    if not quiet:
+        console.print(f"[bold]{study.name}[/bold]: searching {len(study.space)} parameter(s) with {study.searcher.name}")
+        study.callbacks.append(live or PlainProgress(console))
+    try:
+        return study.run(pool, **vars(file.limits))
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
+    if result.state == "failed":
+        Console(stderr=True).print(
+            f"hpo-spark: no trial succeeded. {result.first_cause() or result.reason}", markup=False, highlight=False, soft_wrap=True
+        )
+        return NONE_SUCCEEDED
+    if not quiet and any(trial.values for trial in result.trials):
+        console.print()
+        console.print(summary(result))
+    if not quiet:
+        console.print(f"\nresults in {folder}", soft_wrap=True, markup=False)
+    return INTERRUPTED if result.state == "interrupted" else FINISHED
+
+
+@contextmanager
+def _open_executor(where: str, file: StudyFile, master: str | None) -> Iterator[Executor]:
+    resources = file.model.resources
+    if where == "spark":
+        from hpo_spark.executors.spark import SparkExecutor
+
+        with open_session(file.name, master) as session, SparkExecutor(session, task_timeout_s=resources.timeout_s) as pool:
+            yield pool
+    elif where == "processes":
+        with ProcessExecutor(task_timeout_s=resources.timeout_s, cpus=resources.cpus or 1) as pool:
+            yield pool
+    else:
+        with SerialExecutor() as pool:
+            yield pool
+
+
+def _log_to(console: Console, quiet: bool) -> None:
+    """Show this package's log lines: with time where they are all there is, plainly beside the progress."""
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
+    else:
+        handler = logging.StreamHandler(console.file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("hpo_spark")
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which Airflow and YARN send, end a search like Ctrl-C; only on the main thread can it be set."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+

@@ -1,0 +1,346 @@
+"""The study file: read, checked as a whole, and turned into objects, with errors that name file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpo_spark import yaml
+from hpo_spark.data import DataSource
+from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.objectives.function import FunctionObjective
+from hpo_spark.objectives.keras import KerasObjective
+from hpo_spark.searchers import make_searcher
+from hpo_spark.space import SearchSpace
+from hpo_spark.stopping import Limits
+from hpo_spark.study import Study
+from hpo_spark.symbols import load_symbol
+
+__all__ = ["StudyFile", "read_study_file"]
+
+_Way = Literal["minimize", "maximize"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class StudySection(_Section):
+    """``study``: what is searched for, and for how long."""
+
+    name: str | None = Field(None, min_length=1)
+    direction: _Way | list[_Way] | None = None
+    seed: int | None = Field(None, ge=0)
+    max_trials: int | None = Field(None, gt=0)
+    max_epochs: int | None = Field(None, gt=0)
+    timeout_s: float | None = Field(None, gt=0)
+    target: float | None = Field(None, allow_inf_nan=False)
+    patience: int | None = Field(None, gt=0)
+    max_failures: int | None = Field(None, gt=0)
+
+
+class ObjectiveSection(_Section):
+    """``objective``: what one trial is."""
+
+    keras: str | None = None
+    function: str | None = None
+    data: str | dict[str, str] | None = None
+    epochs: int | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, gt=0)
+    metric: str | list[str] | None = None
+    validation: float | str | None = None
+    class_weight: dict[int, float] | None = None
+
+
+class ResourcesSection(_Section):
+    """``resources``: what one trial may use."""
+
+    cpus: int | None = Field(None, gt=0)
+    timeout_s: float | None = Field(None, gt=0)
+
+
+class FileModel(_Section):
+    """A whole study file."""
+
+    study: StudySection = StudySection()
+    space: dict[str, Any]
+    fixed: dict[str, Any] = {}
+    x0: list[dict[str, Any]] = []
+    searcher: str | dict[str, Any] = "genetic"
+    objective: ObjectiveSection
+    executor: Literal["spark", "processes", "serial"] = "spark"
+    resources: ResourcesSection = ResourcesSection()
+
+
+def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
+    """Read and check a study file.
+
+    Args:
+        path: The file.
+        overrides: ``key=value`` with a dotted key and a value in YAML, such as ``searcher.population=20``.
+
+    Raises:
+        ConfigError: Names the file, the line, the key and what was expected.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The study file {path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The study file {path} is not UTF-8 text: {error}.") from None
+    data, lines = yaml.load_with_lines(text, str(path))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with the keys space and objective, got {type(data).__name__}.")
+    overridden = [_override(data, override) for override in overrides]
+    where = _Locator(path, lines, overridden)
+    try:
+        model = FileModel.model_validate({key: value for key, value in data.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError("\n".join(where.explain(item) for item in error.errors()[:5])) from None
+    return StudyFile(path, model, where)
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study file that was read and whose form is right.
+
+    Attributes:
+        path: The file.
+        model: Its content, with all defaults.
+    """
+
+    path: Path
+    model: FileModel
+    where: _Locator
+
+    @property
+    def name(self) -> str:
+        """The study's name; the file's where it has none."""
+        return self.model.study.name or self.path.stem
+
+    @property
+    def limits(self) -> Limits:
+        """When the study stops."""
+        section = self.model.study
+        return Limits(**{name: getattr(section, name) for name in Limits.__dataclass_fields__})
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        try:
+            return SearchSpace.from_dict(self.model.space)
+        except SpaceError as error:
+            key = ("space",) if error.parameter is None else ("space", error.parameter)
+            raise self.where.error(key, str(error)) from None
+
+    @cached_property
+    def objective(self) -> KerasObjective | FunctionObjective:
+        """The objective; imports what the file names."""
+        section = self.model.objective
+        if (section.keras is None) == (section.function is None):
+            raise self.where.error(("objective",), "expected exactly one of the keys keras and function.")
+        key = "keras" if section.keras is not None else "function"
+        reference = section.keras or section.function
+        assert reference is not None
+        with self.where.at("objective", key):
+            function = load_symbol(reference, self._folders)
+            if not callable(function):
+                raise ConfigError(f"{reference!r} is {type(function).__name__}, expected a function.")
+        given = {
+            name: getattr(section, name)
+            for name in ("epochs", "batch_size", "metric", "class_weight")
+            if getattr(section, name) is not None
+        }
+        with self.where.at("objective", "data"):
+            data = self._data()
+        if section.keras is None:
+            if given:
+                raise self.where.error(("objective", next(iter(given))), "belongs to a keras objective, not to a function.")
+            return FunctionObjective(function, data)
+        if data is None:
+            raise self.where.error(("objective",), "a keras objective needs the key data, such as data: digits.")
+        return KerasObjective(function, data, **given)
+
+    @property
+    def direction(self) -> str | list[str]:
+        """The direction; where the file has none, minimize for a loss or an error and maximize for all else."""
+        section = self.model.study
+        if section.direction is not None:
+            return section.direction
+        metrics = self.model.objective.metric or "value"
+        ways = [
+            "minimize" if any(word in metric for word in ("loss", "error", "mse", "mae")) else "maximize"
+            for metric in ([metrics] if isinstance(metrics, str) else metrics)
+        ]
+        return ways[0] if len(ways) == 1 else ways
+
+    def study(self, out: str | Path | None, callbacks: Sequence[Any] = ()) -> Study:
+        """Build the study.
+
+        Raises:
+            ConfigError: If what the file says makes no sense.
+        """
+        model = self.model
+        space = self.space
+        objective = self.objective
+        directions = [self.direction] if isinstance(self.direction, str) else self.direction
+        with self.where.at("searcher"):
+            make_searcher(model.searcher, space, directions, 0)
+        for index, params in enumerate(model.x0):
+            with self.where.at("x0", index):
+                space.validate(params)
+        with self.where.at("fixed"):
+            study = Study(
+                space,
+                objective,
+                model.searcher,
+                self.direction,
+                model.study.seed,
+                out,
+                callbacks,
+                fixed=model.fixed,
+                x0=model.x0,
+                name=self.name,
+            )
+        study.set_description(self._resolved(study.seed))
+        return study
+
+    def _data(self) -> DataSource | None:
+        section = self.model.objective
+        if section.data is None:
+            if section.validation is not None:
+                raise ConfigError("validation needs data to cut it from.")
+            return None
+        try:
+            return DataSource.of(self._located(section.data), section.validation)
+        except DataError as error:
+            raise ConfigError(str(error)) from None
+
+    def _located(self, data: str | dict[str, str]) -> Any:
+        """Data with its file looked up beside the study file first, then in the working directory."""
+        if isinstance(data, dict):
+            return {kind: self._beside(path) for kind, path in data.items()}
+        if data.endswith(".npz"):
+            return self._beside(data)
+        if ":" in data:
+            return load_symbol(data, self._folders)
+        return data
+
+    def _beside(self, path: str) -> str:
+        found = next((folder / path for folder in self._folders if (folder / path).is_file()), None)
+        return str(found or path)
+
+    def _absolute(self, value: Any) -> Any:
+        """A value of the objective section, with relative files made absolute: the run folder lies elsewhere."""
+        if isinstance(value, dict):
+            return {key: self._absolute(item) for key, item in value.items()}
+        if not isinstance(value, str):
+            return value
+        file, colon, name = value.partition(":") if ".py:" in value else (value, "", "")
+        is_file = file.endswith((".py", ".npz")) and os.path.isfile(beside := self._beside(file))
+        return f"{os.path.abspath(beside)}{colon}{name}" if is_file else value
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [self.path.parent, Path.cwd()]
+
+    def _resolved(self, seed: int) -> dict[str, Any]:
+        """The file with its overrides and defaults: what ``study.yaml`` in the run folder says."""
+        content = self.model.model_dump()
+        content["study"] |= {"name": self.name, "direction": self.direction, "seed": seed}
+        content["objective"] = {
+            key: self._absolute(value) for key, value in content["objective"].items() if value is not None
+        }
+        if isinstance(self.objective, KerasObjective):
+            content["objective"] |= {name: getattr(self.objective, name) for name in ("epochs", "batch_size", "metric")}
+        return content
+
+
+class _Locator:
+    """Says where in the study file a key stands."""
+
+    def __init__(self, path: Path, lines: Mapping[tuple[str | int, ...], int], overridden: Sequence[tuple[str, ...]]) -> None:
+        self._path = path
+        self._lines = lines
+        self._overridden = overridden
+
+    def error(self, key: Sequence[str | int], message: str) -> ConfigError:
+        """An error about a key."""
+        key = tuple(key)
+        name = ".".join(map(str, key))
+        if any(key[: len(other)] == other for other in self._overridden):
+            return ConfigError(f"--set {name}: {message}")
+        line = next((self._lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self._lines), None)
+        where = f"{self._path}, line {line}" if line else str(self._path)
+        return ConfigError(f"{where}: {name}: {message}")
+
+    def at(self, *key: str | int) -> _At:
+        """Put the place of a key into whatever `ConfigError` is raised inside."""
+        return _At(self, key)
+
+    def explain(self, item: Mapping[str, Any]) -> str:
+        """One of pydantic's errors in our words."""
+        key = [part for part in item["loc"] if not _is_union_branch(part)]
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(key[:-1])
+            close = difflib.get_close_matches(str(key[-1]), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            return str(self.error(key, f"unknown key.{hint} Expected one of {known}."))
+        if item["type"] == "missing":
+            return str(self.error(key, "is missing, and has no default."))
+        message = item["msg"].replace("Input should", "should")
+        return str(self.error(key, f"{message}, got {item['input']!r}."))
+
+
+class _At:
+    def __init__(self, locator: _Locator, key: tuple[str | int, ...]) -> None:
+        self._locator, self._key = locator, key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ConfigError):
+            raise self._locator.error(self._key, str(error)) from None
+
+
+def _override(data: dict[str, Any], override: str) -> tuple[str, ...]:
+    """Put a ``key=value`` into the data of a study file."""
+    name, equals, text = override.partition("=")
+    keys = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r}: expected key=value with a dotted key, such as searcher.population=20.")
+    value = yaml.load(text, f"--set {name}")
+    inner = data
+    for depth, key in enumerate(keys[:-1]):
+        following = inner.get(key)
+        if keys[: depth + 1] == ("searcher",) and (following is None or isinstance(following, str)):
+            following = {"name": following or "genetic"}  # searcher: genetic is short for searcher: {name: genetic}
+        if following is None:
+            following = {}
+        if not isinstance(following, dict):
+            raise ConfigError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {following!r}, which has no keys.")
+        inner[key] = following
+        inner = following
+    inner[keys[-1]] = value
+    return keys
+
+
+def _known_keys(section: Sequence[str | int]) -> list[str]:
+    model: Any = FileModel
+    for key in section:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)
+
+
+def _is_union_branch(part: Any) -> bool:
+    """Whether a part of pydantic's location is the name of a type that it tried, not a key."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool", "list", "dict"))

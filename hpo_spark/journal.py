@@ -1,0 +1,79 @@
+"""The durable record of a study: one JSON object a line, appended and flushed to disk before anybody is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.plain import dump_line
+from hpo_spark.trial import Trial
+
+__all__ = ["FORMAT", "Journal", "read_trials"]
+
+FORMAT = 1
+
+
+class Journal:
+    """Appends to ``journal.jsonl``.
+
+    Args:
+        path: The file; it must not exist yet.
+
+    Raises:
+        ConfigError: If there is a journal already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = path.open("x", encoding="utf-8")
+        except FileExistsError:
+            raise ConfigError(
+                f"The folder {path.parent} holds a study already, and nothing of it is overwritten: "
+                "choose another folder, or remove this one first."
+            ) from None
+
+    def start(self, header: Mapping[str, Any]) -> None:
+        """Write what the study is: the first record."""
+        self._append({"kind": "study", "format": FORMAT, **header})
+
+    def ask(self, trial: Trial) -> None:
+        """Write that a trial is being submitted."""
+        record = trial.to_record()
+        asked = ("number", "params", "fidelity", "seed", "parent", "attempt", "origin", "token")
+        self._append({"kind": "ask", **{name: record[name] for name in asked}})
+
+    def tell(self, trial: Trial) -> None:
+        """Write how a trial ended."""
+        self._append({"kind": "tell", **trial.to_record()})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._file.write(dump_line(record) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The finished trials of a journal, by number.
+
+    Raises:
+        ConfigError: If a line is no record; names it.
+    """
+    trials = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                if record["kind"] == "tell":
+                    trials.append(Trial.from_record(record))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{path}, line {number}: is no record of a study ({error}).") from error
+    return sorted(trials, key=lambda trial: trial.number)

@@ -1,0 +1,87 @@
+"""The run folder: the files that a search leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo_spark import yaml
+from hpo_spark.plain import dump_json
+from hpo_spark.results.result import Result
+from hpo_spark.trial import Trial
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Writes a study's files, each under another name first and then renamed, so that a reader never sees half of one.
+
+    Args:
+        path: The folder; made where it does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal lies."""
+        return self.path / "journal.jsonl"
+
+    def write_study(self, study: Mapping[str, Any]) -> None:
+        """Write ``study.yaml``: the study with all its defaults."""
+        self._write("study.yaml", yaml.dump(study))
+
+    def write_best(self, trial: Trial, fixed: Mapping[str, Any], model: bytes | None) -> None:
+        """Write ``best/params.yaml`` and ``best/model.keras`` of the best trial so far."""
+        params = {**fixed, **trial.params}
+        self._write("best/params.yaml", yaml.dump(params))
+        if model is None:
+            (self.path / "best" / "model.keras").unlink(missing_ok=True)
+        else:
+            self._write("best/model.keras", model)
+
+    def write_log(self, trial: Trial) -> None:
+        """Write ``logs/trial-N.log``: what a failed trial left."""
+        if trial.error:
+            self._write(f"logs/trial-{trial.number}.log", f"{trial.state} {trial.params}\n\n{trial.error}\n")
+
+    def write_result(self, result: Result) -> None:
+        """Write ``result.json`` and ``trials.csv``."""
+        self._write("trials.csv", _csv(result.trials))
+        self._write("result.json", dump_json(result.to_dict()) + "\n")
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        draft.replace(path)
+
+
+def _csv(trials: Sequence[Trial]) -> str:
+    """One row a trial: its record, with a column for each parameter, value and metric."""
+    params = _names(trial.params for trial in trials)
+    metrics = _names(trial.metrics for trial in trials)
+    n_values = max((len(trial.values or []) for trial in trials), default=1) or 1
+    values = ["value"] if n_values == 1 else [f"value_{index}" for index in range(n_values)]
+    plain = ["number", "state", "seed", "fidelity", "attempt", "started", "seconds", "host"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([*plain, *values, *(f"param:{p}" for p in params), *(f"metric:{m}" for m in metrics), "error"])
+    for trial in trials:
+        row = [getattr(trial, name) for name in plain]
+        row += list(trial.values or [None] * n_values)
+        row += [trial.params.get(name) for name in params]
+        row += [trial.metrics.get(name) for name in metrics]
+        writer.writerow([*row, trial.reason])
+    return buffer.getvalue()
+
+
+def _names(mappings: Any) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))

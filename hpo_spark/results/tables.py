@@ -1,0 +1,60 @@
+"""Results as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hpo_spark.results.result import Result, best_first
+from hpo_spark.trial import Trial
+
+__all__ = ["format_params", "format_value", "summary"]
+
+_HALL_OF_FAME = 5
+
+
+def summary(result: Result) -> RenderableType:
+    """The best trial, the hall of fame and what the search cost."""
+    best = result.best_trial
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("best trial", f"{best.number}: {_values(best)}")
+    for name, score in result.test.items():
+        facts.add_row(f"test {name}", format_value(score))
+    for name, value in best.params.items():
+        facts.add_row(name, format_value(value))
+    counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in result.counts.items())
+    facts.add_row("trials", f"{counts}; {result.seconds:.1f} s, {result.slot_use:.0%} of {result.slots} slot(s) used")
+    facts.add_row("ended", result.reason)
+    return Group(facts, Text(), _hall_of_fame(result))
+
+
+def _hall_of_fame(result: Result) -> Table:
+    best = best_first(result.trials, result.directions)[:_HALL_OF_FAME]
+    params = list(dict.fromkeys(name for trial in best for name in trial.params))
+    table = Table(title="Hall of fame", title_justify="left", title_style="bold")
+    for header in ("trial", "value", "seconds", *params):
+        table.add_column(Text(header), justify="right")
+    for trial in best:
+        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
+        row = [str(trial.number), _values(trial), seconds]
+        table.add_row(*map(Text, [*row, *(format_value(trial.params[p]) if p in trial.params else "-" for p in params)]))
+    return table
+
+
+def format_value(value: Any) -> str:
+    """A number in at most six digits; anything else as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def format_params(params: dict[str, Any]) -> str:
+    """A configuration in one line."""
+    return " ".join(f"{name}={format_value(value)}" for name, value in params.items())
+
+
+def _values(trial: Trial) -> str:
+    return " / ".join(format_value(value) for value in trial.values or [])

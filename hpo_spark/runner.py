@@ -1,0 +1,301 @@
+"""The loop of a study: ask, submit, and tell as each trial ends.
+
+    while there is room in flight: take a proposal; serve it from the record, or submit it as a trial
+    when a future wakes us: journal its trial, tell the searcher and the callbacks, look at the stop rules
+
+Nothing polls: futures put themselves into one queue, and so does whoever stops the search.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpo_spark.errors import TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
+from hpo_spark.executors.base import cancel_task, drop_task, window_of
+from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark.results.result import rank
+from hpo_spark.searchers.base import Proposal, Searcher
+from hpo_spark.seeds import derive_seed
+from hpo_spark.space import SearchSpace
+from hpo_spark.stopping import Limits
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["Listener", "Runner"]
+
+logger = logging.getLogger(__name__)
+
+# A crash may be the machine's fault, so a trial gets a second process; the same crash twice is the trial's own.
+_MAX_ATTEMPTS = 2
+# Proposals in a row that are all known already before the searcher counts as finished.
+_MAX_REPEATS = 10_000
+# Seconds that cancelled trials get to end.
+_GRACE_S = 10.0
+
+
+@dataclass
+class Listener:
+    """Whom the loop tells: each is a function, called in the thread of the loop.
+
+    Attributes:
+        on_ask: A trial is about to be submitted.
+        on_end: A trial ended, with the model that it kept and whether it is the best so far.
+    """
+
+    on_ask: Callable[[Trial], None]
+    on_end: Callable[[Trial, bytes | None, bool], None]
+
+
+class Runner:
+    """One search over one executor.
+
+    Args:
+        space: What may be tried.
+        directions: One an objective.
+        seed: The study's seed.
+        searcher: What to try next.
+        executor: Where trials run.
+        evaluation: What runs for each.
+        limits: When to stop.
+        listener: Whom to tell.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        directions: Sequence[str],
+        seed: int,
+        searcher: Searcher,
+        executor: Executor,
+        evaluation: Evaluation,
+        limits: Limits,
+        listener: Listener,
+        enqueued: deque[dict[str, Any]],
+    ) -> None:
+        self.trials: list[Trial] = []
+        self.best: Trial | None = None
+        self.reason: str | None = None
+        self.interrupted = False
+        self._space = space
+        self._directions = directions
+        self._seed = seed
+        self._searcher = searcher
+        self._executor = executor
+        self._evaluation = evaluation
+        self._limits = limits
+        self._listener = listener
+        self._enqueued = enqueued
+        self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._in_flight: dict[int, tuple[Trial, Future[Any]]] = {}
+        self._cancelled: set[int] = set()
+        self._lock = threading.RLock()
+        self._record: dict[str, Trial] = {}
+        self._pending: dict[str, int] = {}
+        self._waiting: dict[int, list[Proposal]] = defaultdict(list)
+        self._n_submitted = 0
+        self._n_repeats = 0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the search began."""
+        return time.monotonic() - self._started
+
+    @property
+    def n_running(self) -> int:
+        """Trials in flight."""
+        return len(self._in_flight)
+
+    def run(self) -> None:
+        """Search until a limit is reached, the searcher has finished, or someone stops it."""
+        try:
+            self._check_limits()
+            while True:
+                self._fill()
+                if not self._in_flight:
+                    break
+                self._wait()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.reason = "interrupted"
+            self._end_all()
+        except BaseException:
+            self._end_all()
+            raise
+
+    def stop(self, reason: str = "stopped by the user") -> None:
+        """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
+        with self._lock:
+            self.reason = self.reason or reason
+            for number, (_, future) in list(self._in_flight.items()):
+                if drop_task(self._executor, future):
+                    self._cancelled.add(number)
+        self._events.put(None)
+
+    def cancel(self, number: int) -> bool:
+        """End one trial; False where it is not in flight."""
+        with self._lock:
+            if number not in self._in_flight:
+                return False
+            self._cancelled.add(number)
+            future = self._in_flight[number][1]
+        cancel_task(self._executor, future)
+        return True
+
+    def wake(self) -> None:
+        """Have the loop look for new work."""
+        self._events.put(None)
+
+    def _fill(self) -> None:
+        """Submit trials until enough are in flight."""
+        while self.reason is None:
+            room = window_of(self._executor) - len(self._in_flight)
+            if self._limits.max_trials is not None:
+                if self._n_submitted >= self._limits.max_trials:
+                    self.reason = f"max_trials={self._limits.max_trials} is reached"
+                room = min(room, self._limits.max_trials - self._n_submitted)
+            if room <= 0:
+                return
+            proposals = self._next_proposals(room)
+            if not proposals:
+                if not self._in_flight:
+                    self.reason = "the searcher has finished"
+                return
+            for proposal in proposals:
+                self._take(proposal)
+            if self._n_repeats >= _MAX_REPEATS and not self._in_flight:
+                self.reason = "the searcher proposes only what is known already"
+
+    def _next_proposals(self, n: int) -> list[Proposal]:
+        if self._enqueued:
+            return [Proposal(self._enqueued.popleft(), origin={"enqueued": True})]
+        return self._searcher.ask(n)
+
+    def _take(self, proposal: Proposal) -> None:
+        """Serve a proposal from the record, have it wait for its twin that runs, or submit it."""
+        key = f"{self._space.key(proposal.params)}@{proposal.fidelity}"
+        if (known := self._record.get(key)) is not None:
+            self._n_repeats += 1
+            self._serve(known, proposal)
+        elif (twin := self._pending.get(key)) is not None:
+            self._n_repeats += 1
+            self._waiting[twin].append(proposal)
+        else:
+            self._n_repeats = 0
+            number = self._n_submitted
+            self._n_submitted += 1
+            self._pending[key] = number
+            self._submit(
+                Trial(
+                    number=number,
+                    params=proposal.params,
+                    seed=derive_seed(self._seed, number),
+                    fidelity=proposal.fidelity,
+                    parent=proposal.parent,
+                    origin=proposal.origin,
+                    token=proposal.token,
+                )
+            )
+
+    def _serve(self, known: Trial, proposal: Proposal) -> None:
+        self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))
+
+    def _submit(self, trial: Trial) -> None:
+        self._listener.on_ask(trial)
+        best = self.best.value if self.best else None
+        future = self._executor.submit(self._evaluation, trial, best)
+        with self._lock:
+            self._in_flight[trial.number] = trial, future
+        future.add_done_callback(lambda _: self._events.put(trial.number))
+
+    def _wait(self) -> None:
+        """Sleep until something happens, and deal with it."""
+        limit = self._limits.timeout_s
+        timeout = None if limit is None or self.reason else max(0.0, limit - self.seconds)
+        try:
+            number = self._events.get(timeout=timeout)
+        except queue.Empty:
+            self._check_limits()
+            return
+        if number is not None:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        """A future is done: find out what it means and tell everyone."""
+        with self._lock:
+            trial, future = self._in_flight.pop(number)
+        try:
+            finished, model = future.result()
+        except TaskNotPicklable:
+            raise
+        except (CancelledError, TaskCancelled):
+            finished, model = replace(trial, state=TrialState.CANCELLED, error="Cancelled."), None
+        except Exception as error:
+            if number not in self._cancelled and self._may_retry(trial, error):
+                logger.warning("trial %d: %s; it runs again in a fresh process", number, error)
+                self._submit(replace(trial, attempt=trial.attempt + 1))
+                return
+            finished, model = self._unfinished(trial, error), None
+        self._settle(finished, model)
+
+    def _may_retry(self, trial: Trial, error: Exception) -> bool:
+        return isinstance(error, WorkerCrashed) and trial.attempt < _MAX_ATTEMPTS and self.reason is None
+
+    def _unfinished(self, trial: Trial, error: Exception) -> Trial:
+        """The trial of a task that came back without one."""
+        if trial.number in self._cancelled:
+            return replace(trial, state=TrialState.CANCELLED, error="Cancelled.")
+        state = TrialState.FAILED
+        if isinstance(error, TaskTimeout):
+            state = TrialState.TIMED_OUT
+        elif isinstance(error, WorkerCrashed):
+            state = TrialState.CRASHED
+        cause = f"\n{error.__cause__}" if state is TrialState.FAILED and error.__cause__ else ""
+        return replace(trial, state=state, error=f"{type(error).__name__}: {error}{cause}")
+
+    def _settle(self, trial: Trial, model: bytes | None) -> None:
+        is_best = bool(trial.values) and (
+            self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
+        )
+        self.trials.append(trial)
+        if is_best:
+            self.best = trial
+        self._listener.on_end(trial, model, is_best)
+        key = f"{self._space.key(trial.params)}@{trial.fidelity}"
+        self._pending.pop(key, None)
+        if trial.state is not TrialState.CANCELLED:
+            self._record[key] = trial
+        self._searcher.tell(trial)
+        for proposal in self._waiting.pop(trial.number, []):
+            self._serve(trial, proposal)
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        if self.reason is None:
+            reason = self._limits.reached(self.trials, self._directions[0] == "maximize", self.seconds)
+            if reason is not None:
+                self.stop(reason)
+
+    def _end_all(self) -> None:
+        """Cancel what is in flight and record how it ended, within a grace time."""
+        self.reason = self.reason or "aborted"
+        for number in list(self._in_flight):
+            self.cancel(number)
+        deadline = time.monotonic() + _GRACE_S
+        while self._in_flight and time.monotonic() < deadline:
+            try:
+                number = self._events.get(timeout=deadline - time.monotonic())
+            except (queue.Empty, ValueError):
+                break
+            if number is not None and number in self._in_flight:
+                try:
+                    self._end(number)
+                except TaskNotPicklable:
+                    continue

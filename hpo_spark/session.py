@@ -1,0 +1,101 @@
+"""The Spark session of a command: the one that spark-submit prepared, or one of our own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo_spark.errors import ConfigError, EnvironmentProblem, MissingExtra
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["check_environment", "open_session", "under_spark_submit"]
+
+
+def under_spark_submit() -> bool:
+    """Whether spark-submit started this program: it then decides on the master and everything else."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def check_environment(master: str | None) -> None:
+    """Find out, before Spark starts, whether it can.
+
+    Raises:
+        ConfigError: If a master is given under spark-submit.
+        MissingExtra: If pyspark is not installed.
+        EnvironmentProblem: If there is no suitable Java; says what to install.
+    """
+    if under_spark_submit():
+        if master is not None:
+            raise ConfigError(f"--master {master}: under spark-submit give the master to spark-submit instead.")
+        return
+    try:
+        spark = tuple(int(part) for part in version("pyspark").split(".")[:2])
+    except PackageNotFoundError:
+        raise MissingExtra("The executor 'spark'", "pyspark", "spark") from None
+    _check_java(17 if spark >= (4, 0) else 8, needs_vectors=spark >= (4, 3))
+
+
+@contextmanager
+def open_session(name: str, master: str | None) -> Iterator[SparkSession]:
+    """A Spark session for a ``with`` block; stopped afterwards only if it was made here.
+
+    Args:
+        name: Shown in Spark's pages.
+        master: URL of the master; None for spark-submit's, or ``local[*]`` without it.
+    """
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    found = SparkContext._active_spark_context is not None
+    builder = SparkSession.builder
+    if not under_spark_submit() and not found:
+        master = master or "local[*]"
+        builder = builder.master(master).appName(f"hpo-spark {name}").config("spark.ui.showConsoleProgress", "false")
+        if master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            logging = Path(__file__).with_name("log4j2.properties").as_uri()
+            builder = (
+                builder.config("spark.driver.host", "127.0.0.1")
+                .config("spark.driver.bindAddress", "127.0.0.1")
+                .config("spark.ui.enabled", "false")
+                .config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logging}")
+            )
+    session = builder.getOrCreate()
+    try:
+        yield session
+    finally:
+        if not found:
+            session.stop()
+
+
+def _check_java(minimum: int, needs_vectors: bool) -> None:
+    install = f"Install a Java {minimum} or newer (on Debian or Ubuntu: apt-get install openjdk-{minimum}-jre-headless)"
+    instead = "or use --executor processes, which needs no Java."
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None or shutil.which(java) is None:
+        where = f"JAVA_HOME={home} has no bin/java" if home else "no java is on PATH"
+        raise EnvironmentProblem(f"Spark needs Java, but {where}. {install} and set JAVA_HOME, {instead}")
+    report = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    match = re.search(r'version "(?:1\.)?(\d+)', report)
+    if match is None or int(match[1]) < minimum:
+        found = f"is version {match[1]}" if match else "does not tell its version"
+        raise EnvironmentProblem(f"Spark needs Java {minimum} or newer, but {java} {found}. {install}, {instead}")
+    if needs_vectors:
+        command = [java, "--list-modules"]
+        modules = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        if "jdk.incubator.vector" not in modules:
+            raise EnvironmentProblem(
+                f"Spark needs Java's module jdk.incubator.vector, which {java}, a cut-down runtime, lacks. {install}, {instead}"
+            )

@@ -1,0 +1,78 @@
+"""When a study ends: rules that combine, whichever comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a study may spend; None is no limit.
+
+    Attributes:
+        max_trials: Trials to submit.
+        max_epochs: Epochs to train, over all trials.
+        timeout_s: Seconds after which no trial is submitted any more.
+        target: Value of the first objective that is good enough.
+        patience: Completed trials in a row that do not improve the best value of the first objective.
+        max_failures: Trials that end without a value.
+    """
+
+    max_trials: int | None = None
+    max_epochs: int | None = None
+    timeout_s: float | None = None
+    target: float | None = None
+    patience: int | None = None
+    max_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            whole = "int" in str(field.type)
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise ConfigError(f"{field.name} must be a {'whole ' if whole else ''}number, got {value!r}.")
+            if field.name != "target" and value <= 0:
+                raise ConfigError(f"{field.name} must be above 0, or null for no limit, got {field.name}={value!r}.")
+
+    @property
+    def any_given(self) -> bool:
+        """Whether there is any limit that is sure to come."""
+        return any(limit is not None for limit in (self.max_trials, self.max_epochs, self.timeout_s))
+
+    def reached(self, trials: Sequence[Trial], maximize: bool, seconds: float) -> str | None:
+        """The rule that ends the study, in words; None to go on. ``max_trials`` is not among them.
+
+        Args:
+            trials: Those that have ended, in the order of their ends.
+            maximize: Whether the first objective is better when larger.
+            seconds: Since the study began.
+        """
+        if self.timeout_s is not None and seconds >= self.timeout_s:
+            return f"timeout_s={self.timeout_s:g} has passed"
+        if self.max_epochs is not None and count_epochs(trials) >= self.max_epochs:
+            return f"max_epochs={self.max_epochs} are trained"
+        n_failed = sum(trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for trial in trials)
+        if self.max_failures is not None and n_failed >= self.max_failures:
+            return f"max_failures={self.max_failures} is reached"
+        values = [trial.value if maximize else -trial.value for trial in trials if trial.value is not None]
+        if not values:
+            return None
+        best = max(values)
+        if self.target is not None and best >= (self.target if maximize else -self.target):
+            return f"target={self.target:g} is reached"
+        if self.patience is not None and len(values) - 1 - values.index(best) >= self.patience:
+            return f"patience={self.patience}: as many trials without improvement"
+        return None
+
+
+def count_epochs(trials: Sequence[Trial]) -> int:
+    """Epochs trained, over all trials that tell."""
+    return sum(epochs for trial in trials if isinstance(epochs := trial.metrics.get("epochs"), int))

@@ -1,0 +1,352 @@
+"""A study: one search over one space, from its first trial to its result."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.executors.base import slots_of
+from hpo_spark.journal import Journal
+from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark.results.folder import RunFolder
+from hpo_spark.results.result import Result, best_first
+from hpo_spark.runner import Listener, Runner
+from hpo_spark.searchers import Searcher, make_searcher
+from hpo_spark.space import Params, SearchSpace
+from hpo_spark.stopping import Limits
+from hpo_spark.trial import Trial
+from hpo_spark.versions import versions
+
+__all__ = ["Callback", "Study"]
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_TRIALS = 60
+_DIRECTIONS = ("minimize", "maximize")
+
+
+class Callback:
+    """What a study tells its callbacks; any object with some of these methods will do.
+
+    They are called in the thread that runs the study, one after the other. One that raises is logged and the study goes on.
+    """
+
+    def on_study_start(self, study: Study) -> None:
+        """The search begins."""
+
+    def on_trial_start(self, study: Study, trial: Trial) -> None:
+        """A trial is being submitted."""
+
+    def on_trial_end(self, study: Study, trial: Trial) -> None:
+        """A trial ended; it is in the journal already."""
+
+    def on_study_end(self, study: Study, result: Result) -> None:
+        """The search is over and its files are written."""
+
+
+class Study:
+    """Searches a space for the configuration that is best for an objective.
+
+    Args:
+        space: What may be tried.
+        objective: ``objective(params)`` or ``objective(params, context)``, returning a float, a tuple of floats for several
+            objectives, or a dict of metrics with the key ``value``. It runs on workers.
+        searcher: A name, a mapping of ``name`` and options, or a `Searcher`.
+        direction: ``"minimize"`` or ``"maximize"``; a list for several objectives.
+        seed: Whole number of 0 or more that every draw follows from; None for a random one, which is recorded.
+        out: Folder for the journal and the results, which must not hold a study yet; None to keep all in memory.
+        callbacks: Objects with methods of `Callback`, or functions ``f(study, trial)`` called at the end of each trial.
+        fixed: Constants that are passed to the objective with the params.
+        x0: Configurations to try first.
+        name: For messages and files; None for the folder's name.
+
+    Raises:
+        ConfigError: (a `ValueError`) If an argument is wrong; says which and what was expected.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objective: Callable[..., Any],
+        searcher: str | Mapping[str, Any] | Searcher = "genetic",
+        direction: str | Sequence[str] = "maximize",
+        seed: int | None = None,
+        out: str | Path | None = None,
+        callbacks: Sequence[Any] = (),
+        *,
+        fixed: Mapping[str, Any] | None = None,
+        x0: Sequence[Mapping[str, Any]] = (),
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(space, SearchSpace):
+            raise ConfigError(f"space must be a SearchSpace, got {type(space).__name__}.")
+        if not callable(objective):
+            raise ConfigError(f"objective must be a function of the params, got {objective!r}.")
+        self.space = space
+        self.objective = objective
+        self.directions = _check_directions(direction)
+        self.seed = _check_seed(seed)
+        self.fixed = dict(fixed or {})
+        if clash := [key for key in self.fixed if key in space]:
+            raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
+        self.searcher = make_searcher(searcher, space, self.directions, self.seed)
+        self.callbacks = list(callbacks)
+        self.out = None if out is None else Path(out)
+        self.name = name or (self.out.name if self.out else "study")
+        self._description: Mapping[str, Any] | None = None
+        self._searcher_choice = searcher
+        self._enqueued: deque[Params] = deque()
+        for params in x0:
+            self.enqueue(params)
+        self._runner: Runner | None = None
+        self._lock = threading.Lock()
+        self._journal: Journal | None = None
+        self._folder: RunFolder | None = None
+        self._best_model: bytes | None = None
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials that have ended, by number."""
+        return sorted(self._runner.trials if self._runner else [], key=lambda trial: trial.number)
+
+    @property
+    def best_trial(self) -> Trial | None:
+        """The best trial so far; None while there is none."""
+        ranked = best_first(self.trials, self.directions)
+        return ranked[0] if ranked else None
+
+    @property
+    def n_running(self) -> int:
+        """Trials in flight."""
+        return self._runner.n_running if self._runner else 0
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Have a configuration tried next; from any thread, also while the study runs.
+
+        Raises:
+            SpaceError: (a `ValueError`) If it lies outside the space.
+        """
+        self._enqueued.append(self.space.validate(params))
+        if getattr(self, "_runner", None):
+            assert self._runner is not None
+            self._runner.wake()
+
+    def cancel(self, number: int) -> bool:
+        """End a trial that is in flight; from any thread.
+
+        Returns:
+            False where no such trial is in flight.
+        """
+        return self._runner.cancel(number) if self._runner else False
+
+    def stop(self) -> None:
+        """End the study once the trials that run have ended; from any thread."""
+        if self._runner:
+            self._runner.stop()
+
+    def prepare(self) -> None:
+        """Find out on the driver whether the objective's data can be had; `run` begins with this.
+
+        Raises:
+            DataError: If it cannot.
+        """
+        prepare = getattr(getattr(self.objective, "data", None), "prepare", None)
+        if callable(prepare):
+            prepare()
+
+    def run(
+        self,
+        executor: Executor,
+        max_trials: int | None = None,
+        *,
+        max_epochs: int | None = None,
+        timeout_s: float | None = None,
+        target: float | None = None,
+        patience: int | None = None,
+        max_failures: int | None = None,
+    ) -> Result:
+        """Search until a limit is reached, whichever comes first.
+
+        Args:
+            executor: Where trials run: any `concurrent.futures.Executor`.
+            max_trials: Trials to submit. Without any limit, and with a searcher that does not end by itself, 60.
+            max_epochs: Epochs to train, over all trials.
+            timeout_s: Seconds after which no trial is submitted any more.
+            target: Value that is good enough.
+            patience: Trials in a row without improvement.
+            max_failures: Trials that end without a value.
+
+        Returns:
+            The result, also where no trial succeeded or Ctrl-C interrupted the search; its ``state`` tells.
+
+        Raises:
+            TaskNotPicklable: If the objective cannot be sent to a worker.
+            DataError: If its data cannot be had.
+        """
+        limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures)
+        if not limits.any_given and not self.searcher.ends:
+            limits = Limits(_DEFAULT_TRIALS, None, None, target, patience, max_failures)
+        with self._lock:
+            if self._runner is not None:
+                raise RuntimeError("A study runs once; make another one to search again.")
+            self.prepare()
+            evaluation = Evaluation(
+                self.objective,
+                self.seed,
+                self.fixed,
+                n_values=len(self.directions),
+                maximize=self.directions[0] == "maximize",
+            )
+            self._runner = runner = Runner(
+                self.space,
+                self.directions,
+                self.seed,
+                self.searcher,
+                executor,
+                evaluation,
+                limits,
+                Listener(self._on_ask, self._on_end),
+                self._enqueued,
+            )
+        try:
+            self._open(limits)
+            self._tell("on_study_start")
+            runner.run()
+            result = self._conclude(executor, runner)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+        self._tell("on_study_end", result)
+        return result
+
+    def set_description(self, description: Mapping[str, Any]) -> None:
+        """Say what study file the study was made from, for the run folder."""
+        self._description = description
+
+    def describe(self, limits: Limits | None = None) -> dict[str, Any]:
+        """The study in the form of a study file."""
+        if self._description is not None:
+            return dict(self._description)
+        directions = self.directions
+        budget = {name: value for name, value in vars(limits or Limits()).items() if value is not None}
+        return {
+            "study": {
+                "name": self.name,
+                "direction": directions[0] if len(directions) == 1 else list(directions),
+                "seed": self.seed,
+                **budget,
+            },
+            "space": self.space.to_dict(),
+            "fixed": self.fixed,
+            "searcher": _plain_choice(self._searcher_choice),
+            "objective": {"function": _reference(self.objective)},
+        }
+
+    def _open(self, limits: Limits) -> None:
+        """Begin the record on disk."""
+        if self.out is None:
+            return
+        self._journal = Journal(self.out / "journal.jsonl")
+        self._folder = RunFolder(self.out)
+        description = self.describe(limits)
+        self._journal.start({"seed": self.seed, "study": description, "versions": versions()})
+        self._folder.write_study(description)
+
+    def _on_ask(self, trial: Trial) -> None:
+        if self._journal is not None:
+            self._journal.ask(trial)
+        self._tell("on_trial_start", trial)
+
+    def _on_end(self, trial: Trial, model: bytes | None, is_best: bool) -> None:
+        if self._journal is not None:
+            self._journal.tell(trial)
+        if is_best:
+            self._best_model = model
+        if self._folder is not None:
+            self._folder.write_log(trial)
+            if is_best:
+                self._folder.write_best(trial, self.fixed, model)
+        self._tell("on_trial_end", trial)
+
+    def _conclude(self, executor: Executor, runner: Runner) -> Result:
+        state = "interrupted" if runner.interrupted else "finished" if runner.best else "failed"
+        seconds = runner.seconds
+        result = Result(
+            name=self.name,
+            directions=self.directions,
+            trials=self.trials,
+            state=state,
+            seconds=seconds,
+            slots=slots_of(executor),
+            reason=runner.reason or "finished",
+            test={} if runner.interrupted else self._test(executor),
+            best_model=self._best_model,
+            versions=versions(),
+        )
+        if self._folder is not None:
+            self._folder.write_result(result)
+        logger.info("study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason)
+        return result
+
+    def _test(self, executor: Executor) -> dict[str, float]:
+        """The best trial's metrics on the test part: the one time that it is touched."""
+        test = getattr(self.objective, "test", None)
+        if test is None or self._best_model is None:
+            return {}
+        try:
+            scores: dict[str, float] = executor.submit(test, self._best_model, self.seed).result()
+        except Exception as error:
+            logger.warning("the test part was not evaluated: %s: %s", type(error).__name__, error)
+            return {}
+        return scores
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is None and event == "on_trial_end" and callable(callback):
+                method = callback
+            if method is None:
+                continue
+            try:
+                method(self, *args)
+            except Exception:
+                logger.exception("the callback %r failed in %s; the study goes on", callback, event)
+
+
+def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
+    directions = (direction,) if isinstance(direction, str) else tuple(direction)
+    if not directions or any(way not in _DIRECTIONS for way in directions):
+        raise ConfigError(f"direction must be 'minimize' or 'maximize', or a list of these, got {direction!r}.")
+    return directions
+
+
+def _check_seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbits(31)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed must be a whole number of 0 or more, got seed={seed!r}.")
+    return seed
+
+
+def _plain_choice(choice: str | Mapping[str, Any] | Searcher) -> Any:
+    if isinstance(choice, Searcher):
+        return choice.name
+    if isinstance(choice, Mapping):
+        return {key: value if _is_plain(value) else repr(value) for key, value in choice.items()}
+    return choice
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _reference(objective: Any) -> str:
+    named = getattr(objective, "function", getattr(objective, "build_model", objective))
+    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__qualname__)}"

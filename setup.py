@@ -1,0 +1,65 @@
+"""Packaging: what is installed, what it needs, and the command that it brings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "hpo_spark" / "versions.py").read_text())[1]
+
+EXTRAS = {
+    "spark": ["pyspark>=3.5"],
+    "keras": ["tensorflow>=2.16"],
+    # The build without CUDA exists for Linux and Windows on x86; elsewhere the plain package has none either.
+    "keras-cpu": [
+        "tensorflow-cpu>=2.16; platform_machine in 'x86_64 AMD64'  and sys_platform != 'darwin'",
+        "tensorflow>=2.16; platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'",
+    ],
+    "sklearn": ["scikit-learn>=1.4"],
+}
+EXTRAS["all"] = sorted({requirement for name in ("spark", "keras", "sklearn") for requirement in EXTRAS[name]})
+EXTRAS["dev"] = [
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "ruff>=0.9",
+    "types-PyYAML",
+    "types-psutil",
+]
+
+setup(
+    name="hpo_spark",
+    version=VERSION,
+    description="Hyperparameter optimisation of Keras and scikit-learn models on Apache Spark",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["hpo_spark", "hpo_spark.*"]),
+    package_data={"hpo_spark": ["py.typed", "*.properties"]},
+    install_requires=[
+        "cloudpickle>=3.0",
+        "deap>=1.4.1",
+        "numpy>=1.26",
+        "psutil>=5.9",
+        "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "rich>=13.7",
+        "typer>=0.12",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["hpo-spark=hpo_spark.cli:run_and_exit"]},
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
