@@ -122,7 +122,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, as searcher.population=20."),
     ] = None,
-    executor: Annotated[ExecutorName | None, typer.Option(help="Where trials run; the study file's by default.")] = None,
+    executor: Annotated[
+        ExecutorName | None, typer.Option(help="Where trials run; the study file's by default.")
+    ] = None,
     master: Annotated[
         str | None, typer.Option(help="URL of Spark's master; local[*] by default. Under spark-submit give it there.")
     ] = None,
@@ -137,7 +139,9 @@ def run(
         raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
     folder = out or Path("runs") / f"{file.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (folder / "journal.jsonl").exists():
-        raise ConfigError(f"--out {folder}: holds a study already, and nothing of it is overwritten; choose another folder.")
+        raise ConfigError(
+            f"--out {folder}: holds a study already, and nothing of it is overwritten; choose another folder."
+        )
     study = file.study(folder)
     study.prepare()
     if where == "spark":
@@ -150,7 +154,9 @@ def run(
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
     live = LiveProgress(console, slots_of(pool), file.limits.max_trials) if console.is_terminal else None
     if not quiet:
-        console.print(f"[bold]{study.name}[/bold]: searching {len(study.space)} parameter(s) with {study.searcher.name}")
+        console.print(
+            f"[bold]{study.name}[/bold]: searching {len(study.space)} parameter(s) with {study.searcher.name}"
+        )
         study.callbacks.append(live or PlainProgress(console))
     try:
         return study.run(pool, **vars(file.limits))
@@ -162,7 +168,10 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
 def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
     if result.state == "failed":
         Console(stderr=True).print(
-            f"hpo-spark: no trial succeeded. {result.first_cause() or result.reason}", markup=False, highlight=False, soft_wrap=True
+            f"hpo-spark: no trial succeeded. {result.first_cause() or result.reason}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return NONE_SUCCEEDED
     if not quiet and any(trial.values for trial in result.trials):
@@ -179,7 +188,10 @@ def _open_executor(where: str, file: StudyFile, master: str | None) -> Iterator[
     if where == "spark":
         from hpo_spark.executors.spark import SparkExecutor
 
-        with open_session(file.name, master) as session, SparkExecutor(session, task_timeout_s=resources.timeout_s) as pool:
+        with (
+            open_session(file.name, master) as session,
+            SparkExecutor(session, task_timeout_s=resources.timeout_s) as pool,
+        ):
             yield pool
     elif where == "processes":
         with ProcessExecutor(task_timeout_s=resources.timeout_s, cpus=resources.cpus or 1) as pool:
@@ -220,5 +232,3 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-

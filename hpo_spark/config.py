@@ -163,7 +163,9 @@ class StudyFile:
             data = self._data()
         if section.keras is None:
             if given:
-                raise self.where.error(("objective", next(iter(given))), "belongs to a keras objective, not to a function.")
+                raise self.where.error(
+                    ("objective", next(iter(given))), "belongs to a keras objective, not to a function."
+                )
             return FunctionObjective(function, data)
         if data is None:
             raise self.where.error(("objective",), "a keras objective needs the key data, such as data: digits.")
@@ -174,7 +176,7 @@ class StudyFile:
         """The direction; where the file has none, minimize for a loss or an error and maximize for all else."""
         section = self.model.study
         if section.direction is not None:
-            return section.direction
+            return section.direction if isinstance(section.direction, str) else [*section.direction]
         metrics = self.model.objective.metric or "value"
         ways = [
             "minimize" if any(word in metric for word in ("loss", "error", "mse", "mae")) else "maximize"
@@ -267,7 +269,9 @@ class StudyFile:
 class _Locator:
     """Says where in the study file a key stands."""
 
-    def __init__(self, path: Path, lines: Mapping[tuple[str | int, ...], int], overridden: Sequence[tuple[str, ...]]) -> None:
+    def __init__(
+        self, path: Path, lines: Mapping[tuple[str | int, ...], int], overridden: Sequence[tuple[str, ...]]
+    ) -> None:
         self._path = path
         self._lines = lines
         self._overridden = overridden

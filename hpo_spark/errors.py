@@ -57,10 +57,7 @@ class MissingExtra(HpoSparkError, ImportError):
         super().__init__(what, package, extra)
 
     def __str__(self) -> str:
-        return (
-            f"{self.what} needs {self.package}. "
-            f'Install it with: pip install "hpo_spark[{self.extra}]"'
-        )
+        return f'{self.what} needs {self.package}. Install it with: pip install "hpo_spark[{self.extra}]"'
 
 
 class EvaluationError(HpoSparkError, RuntimeError):

@@ -22,7 +22,8 @@ __all__ = ["Choice", "Float", "Int", "Parameter", "When", "parameter_from_dict",
 
 When: TypeAlias = Mapping[str, Any]
 
-# Without bounds, a normal prior is cut this many standard deviations from its mean: one draw in 1.7 million lies beyond.
+# Without bounds, a normal prior is cut this many standard deviations from its mean: one draw in 1.7 million lies
+# beyond.
 _UNBOUNDED_SD = 5.0
 
 
@@ -71,7 +72,7 @@ class _Numeric:
 
     @cached_property
     def _edges(self) -> tuple[float, float]:
-        """The range that genes span, on the warped scale: a level is in the middle of its cell, so half a step wider."""
+        """The range that genes span, on the warped scale: half a step wider than the levels, each inside its cell."""
         low, high = self._bounds
         if self._spacing is not None:
             assert self.levels is not None
@@ -265,10 +266,11 @@ class Int(_Numeric):
 
     def coerce(self, value: Any) -> int:
         """The value as a plain Python int; raises `SpaceError` where it is not allowed."""
-        whole = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
-        if not whole:
-            raise SpaceError(f"must be a whole number, got {value!r}.")
-        return int(self._snap(int(value)))
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(self._snap(int(value)))
+        if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+            return int(self._snap(int(float(value))))
+        raise SpaceError(f"must be a whole number, got {value!r}.")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def canonical(value: Any) -> str:
 
 
 def dump_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of valid JSON; what is not finite becomes the text ``NaN``, ``Infinity`` or ``-Infinity``."""
+    """A record as one line of valid JSON; what is not finite becomes the text ``NaN``, ``Infinity``, ``-Infinity``."""
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 

@@ -87,7 +87,9 @@ class LiveProgress(Callback):
         parts: list[Any] = [f"[bold]{study.name}[/bold]", f"trials {len(trials)}{of}"]
         if n_failed:
             parts.append(f"[red]failed {n_failed}[/red]")
-        parts.append(f"best [bold green]{format_value(best.value)}[/bold green] (trial {best.number})" if best else "best -")
+        parts.append(
+            f"best [bold green]{format_value(best.value)}[/bold green] (trial {best.number})" if best else "best -"
+        )
         parts.append(f"slots {min(study.n_running, self._slots)}/{self._slots}")
         parts.append(f"{_clock(seconds)} gone")
         if self._max_trials and trials:

@@ -8,6 +8,7 @@ Nothing polls: futures put themselves into one queue, and so does whoever stops 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -289,13 +290,12 @@ class Runner:
         for number in list(self._in_flight):
             self.cancel(number)
         deadline = time.monotonic() + _GRACE_S
-        while self._in_flight and time.monotonic() < deadline:
+        while self._in_flight:
             try:
-                number = self._events.get(timeout=deadline - time.monotonic())
-            except (queue.Empty, ValueError):
-                break
-            if number is not None and number in self._in_flight:
-                try:
-                    self._end(number)
-                except TaskNotPicklable:
-                    continue
+                ended = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                logger.warning("%d trial(s) did not end within %g s", len(self._in_flight), _GRACE_S)
+                return
+            if ended in self._in_flight:
+                with contextlib.suppress(TaskNotPicklable):
+                    self._end(ended)

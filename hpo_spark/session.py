@@ -97,5 +97,6 @@ def _check_java(minimum: int, needs_vectors: bool) -> None:
         modules = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
         if "jdk.incubator.vector" not in modules:
             raise EnvironmentProblem(
-                f"Spark needs Java's module jdk.incubator.vector, which {java}, a cut-down runtime, lacks. {install}, {instead}"
+                f"Spark needs Java's module jdk.incubator.vector, which {java}, a cut-down runtime, lacks. "
+                f"{install}, {instead}"
             )

@@ -197,9 +197,7 @@ class SearchSpace:
         condition: dict[str, list[Any]] = {}
         for parent, wanted in when.items():
             if parent not in self._parameters:
-                raise SpaceError(
-                    f"when={dict(when)!r} names no parameter of the space, which has {self.names}.", name
-                )
+                raise SpaceError(f"when={dict(when)!r} names no parameter of the space, which has {self.names}.", name)
             if self._parameters[parent].levels is None:
                 raise SpaceError(
                     f"when={dict(when)!r} compares with {parent!r}, which is continuous; "
@@ -212,9 +210,7 @@ class SearchSpace:
             try:
                 condition[parent] = [self._parameters[parent].coerce(value) for value in values]
             except SpaceError as error:
-                raise SpaceError(
-                    f"when={dict(when)!r} asks for what {parent!r} cannot be: it {error}", name
-                ) from None
+                raise SpaceError(f"when={dict(when)!r} asks for what {parent!r} cannot be: it {error}", name) from None
         return condition
 
     def _parents_first(self) -> list[str]:

@@ -35,7 +35,8 @@ _DIRECTIONS = ("minimize", "maximize")
 class Callback:
     """What a study tells its callbacks; any object with some of these methods will do.
 
-    They are called in the thread that runs the study, one after the other. One that raises is logged and the study goes on.
+    They are called in the thread that runs the study, one after the other. One that raises is logged and the study goes
+    on.
     """
 
     def on_study_start(self, study: Study) -> None:
@@ -56,8 +57,8 @@ class Study:
 
     Args:
         space: What may be tried.
-        objective: ``objective(params)`` or ``objective(params, context)``, returning a float, a tuple of floats for several
-            objectives, or a dict of metrics with the key ``value``. It runs on workers.
+        objective: ``objective(params)`` or ``objective(params, context)``, returning a float, a tuple of floats for
+            several objectives, or a dict of metrics with the key ``value``. It runs on workers.
         searcher: A name, a mapping of ``name`` and options, or a `Searcher`.
         direction: ``"minimize"`` or ``"maximize"``; a list for several objectives.
         seed: Whole number of 0 or more that every draw follows from; None for a random one, which is recorded.
@@ -292,7 +293,9 @@ class Study:
         )
         if self._folder is not None:
             self._folder.write_result(result)
-        logger.info("study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason)
+        logger.info(
+            "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
+        )
         return result
 
     def _test(self, executor: Executor) -> dict[str, float]:

@@ -89,4 +89,3 @@ class Trial:
         known["metrics"] = {name: restore_float(value) for name, value in known.get("metrics", {}).items()}
         known["curve"] = [[step, restore_float(value)] for step, value in known.get("curve", [])]
         return cls(**known)
-

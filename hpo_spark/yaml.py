@@ -107,5 +107,7 @@ def _excerpt(node: yaml.Node, text: str) -> str:
 
 def dump(data: Mapping[str, Any]) -> str:
     """Write YAML text, keys in their order."""
-    text: str = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    text: str = yaml.dump(
+        dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )
     return text

@@ -6,8 +6,8 @@ try:
     from hpo_spark.cli import main
 except ImportError as error:
     sys.exit(
-        f"{error}. This job runs with {sys.executable}: install hpo_spark there, or set PYSPARK_PYTHON to the Python of "
-        "the environment that has it."
+        f"{error}. This job runs with {sys.executable}: install hpo_spark there, "
+        "or set PYSPARK_PYTHON to the Python of the environment that has it."
     )
 
 if __name__ == "__main__":

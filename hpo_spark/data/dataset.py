@@ -147,8 +147,9 @@ def as_dataset(raw: Any) -> Dataset:
 
     Args:
         raw: ``(x, y)``, ``(x, y, sample_weight)``, ``((x, y), (x, y))`` for train and test as Keras gives them, two
-            ``tf.data.Dataset`` for train and validation, three pairs or datasets for train, validation and test, a mapping of ``train``,
-            ``validation`` and ``test`` to these, or a mapping of ``x_train``, ``y_train``, ``w_train`` and so on (or ``x``, ``y``, ``w``).
+            ``tf.data.Dataset`` for train and validation, three pairs or datasets for train, validation and test, a
+            mapping of ``train``, ``validation`` and ``test`` to these, or a mapping of ``x_train``, ``y_train``,
+            ``w_train`` and so on (or ``x``, ``y``, ``w``).
 
     Raises:
         DataError: If it is none of these.

@@ -1,4 +1,4 @@
-"""Where an objective's data comes from: small enough to travel with the objective, loaded once in each worker process."""
+"""Where an objective's data comes from: a recipe that travels with it, and is followed once in each process."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class DataSource:
         """Understand what a user writes for data.
 
         Args:
-            data: ``"digits"``, ``"mnist"`` or ``"fashion_mnist"``; the path of an ``.npz`` file; ``"my_data.py:load"`` or
-                ``"package.module:load"``, a function that is called on the worker; a mapping ``{"npz": path}`` or
+            data: ``"digits"``, ``"mnist"`` or ``"fashion_mnist"``; the path of an ``.npz`` file; ``"my_data.py:load"``
+                or ``"package.module:load"``, a function that is called on the worker; a mapping ``{"npz": path}`` or
                 ``{"mnist": path}``; such a function itself; or what such a function may return.
             validation: As for the class.
 
@@ -60,9 +60,7 @@ class DataSource:
             DataError: If it is none of these.
         """
         if isinstance(data, DataSource):
-            if validation is not None:
-                data = cls(data._load, data.describe, validation, data._prepare)
-            return data
+            return data if validation is None else cls(data._load, data.describe, validation, data._prepare)
         if isinstance(data, Mapping) and len(data) == 1 and isinstance(value := next(iter(data.values())), str | Path):
             kind = next(iter(data))
             if kind == "npz":
@@ -125,7 +123,9 @@ class DataSource:
         if self._ready is None or self._ready[0] != seed:
             raw = as_dataset(self._load())
             self._ready = seed, split(raw, self._validation, seed)
-            logger.info("loaded %s: %s training rows", self.describe, "streamed" if raw.train.is_stream else len(raw.train))
+            logger.info(
+                "loaded %s: %s training rows", self.describe, "streamed" if raw.train.is_stream else len(raw.train)
+            )
         return self._ready[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The trial process: what runs inside it.
 
-It reads calls from a pipe, runs them one after the other and writes their outcomes back. Functions are kept, so that one
-that was sent once is not sent or unpickled again. It dies with its parent, however the parent dies.
+It reads calls from a pipe, runs them one after the other and writes their outcomes back. Functions are kept, so that
+one that was sent once is not sent or unpickled again. It dies with its parent, however the parent dies.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -99,10 +100,8 @@ def _serve(functions: FunctionCache, key: str, blob: bytes | None, arguments: by
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError):  # closed or broken by user code
             stream.flush()
-        except (OSError, ValueError):  # closed or broken by user code
-            pass
 
 
 def _die_with_parent(parent: int) -> None:

@@ -69,7 +69,7 @@ def load_item(item: Any) -> Any:
     return loads(item) if type(item) is Pickled else item
 
 
-class _Pickler(cloudpickle.Pickler):
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         creator = sys.modules.get("deap.creator")
         if creator is not None and type(obj) is creator.MetaCreator:

@@ -16,8 +16,8 @@ __all__ = ["ProcessExecutor"]
 class ProcessExecutor(PooledExecutor):
     """Runs tasks in trial processes on this machine; needs no Java and no Spark.
 
-    Unlike the standard pool it sends closures and functions of ``__main__``, outlives a task that kills its process, and
-    can end a task that runs too long.
+    Unlike the standard pool it sends closures and functions of ``__main__``, outlives a task that kills its process,
+    and can end a task that runs too long.
 
     Args:
         slots: Tasks at a time; None for one for every ``cpus`` cores that this process may use.

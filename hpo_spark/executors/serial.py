@@ -40,5 +40,3 @@ class SerialExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuse further calls."""
         self._closed = True
-
-

@@ -41,14 +41,14 @@ _executor_numbers, _map_numbers = count(), count()
 class SparkExecutor(PooledExecutor):
     """Runs tasks on the workers of a Spark session, which stays its owner's: it is never stopped here.
 
-    `submit` makes each call a Spark job of one task and one job group. The task hands the call to a trial process beside
-    the Spark worker and watches it, so that whatever the call does, Spark sees a task that succeeded.
+    `submit` makes each call a Spark job of one task and one job group. The task hands the call to a trial process
+    beside the Spark worker and watches it, so that whatever the call does, Spark sees a task that succeeded.
 
     Args:
         spark: A `SparkSession` or `SparkContext`.
         slots: Tasks that run at once; None for what the cluster offers now.
-        task_timeout_s: Seconds, from its start on the worker, after which a submitted task is killed and its future raises
-            `TaskTimeout`; None for no limit.
+        task_timeout_s: Seconds, from its start on the worker, after which a submitted task is killed and its future
+            raises `TaskTimeout`; None for no limit.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SparkExecutor(PooledExecutor):
             # Spark would take the python3 that comes first on PATH, which need not have this package.
             self._context.pythonExec = sys.executable
         # What the caller's thread says of its jobs (scheduler pool, tags) holds for those of the pool's threads.
-        self._properties = self._context._jsc.sc().getLocalProperties()  # type: ignore[union-attr]
+        self._properties = self._context._jsc.sc().getLocalProperties()
         slots = slots or self._cluster_slots()
         super().__init__(slots, window=_WINDOW_PER_SLOT * slots, prepare_thread=self._inherit_properties)
 
@@ -124,9 +124,7 @@ class SparkExecutor(PooledExecutor):
                     return True
         return False
 
-    def _run_map(
-        self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]
-    ) -> None:
+    def _run_map(self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]) -> None:
         try:
             self._inherit_properties()
             task = MapTask(self._broadcast(function))
@@ -148,6 +146,7 @@ class SparkExecutor(PooledExecutor):
 
     def _execute(self, task: Task) -> Outcome:
         trial_task = TrialTask(self._broadcast(task.function), self._timeout_s)
+        outcome: Outcome
         (outcome,) = self._run_job(self._group(task), f"task {task.number}", [task.arguments], trial_task)
         return outcome
 
@@ -170,7 +169,8 @@ class SparkExecutor(PooledExecutor):
         context = self._context
         context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
         try:
-            return context.parallelize(items, len(items)).mapPartitions(function).collect()
+            results: list[Any] = context.parallelize(items, len(items)).mapPartitions(function).collect()
+            return results
         except Py4JError as error:
             raise WorkerCrashed(f"Spark gave the job {group} up: {_first_cause(error)}") from error
 
@@ -184,11 +184,11 @@ class SparkExecutor(PooledExecutor):
             return broadcast
 
     def _inherit_properties(self) -> None:
-        self._context._jsc.sc().setLocalProperties(self._properties.clone())  # type: ignore[union-attr]
+        self._context._jsc.sc().setLocalProperties(self._properties.clone())
 
     def _cluster_slots(self) -> int:
         cpus = int(self._context.getConf().get("spark.task.cpus", "1") or 1)
-        return max(1, self._context.defaultParallelism // cpus)
+        return max(1, int(self._context.defaultParallelism) // cpus)
 
     def _release(self) -> None:
         self._functions.clear()

@@ -103,5 +103,3 @@ def _freeze_heavy_imports() -> None:
         gc.collect()
         gc.freeze()
         _frozen = True
-
-

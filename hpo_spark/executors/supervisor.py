@@ -6,6 +6,7 @@ One supervisor has one trial process and runs one call at a time in it. The Spar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -185,16 +186,12 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
     except psutil.NoSuchProcess:
         pass
     # The process leads a session of its own: whoever is left in its group lost its parent on the way.
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
     psutil.wait_procs(family, timeout=5)
 
 
 def _kill(process: psutil.Process) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
-    except psutil.NoSuchProcess:
-        pass

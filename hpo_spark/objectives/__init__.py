@@ -1,0 +1,1 @@
+"""What one trial is: functions and models that are evaluated on workers."""

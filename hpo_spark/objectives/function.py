@@ -16,8 +16,8 @@ class FunctionObjective:
     """A function with a dataset, which it finds as ``context.data``.
 
     Args:
-        function: ``function(params)`` or ``function(params, context)``, returning a float, a tuple of floats for several
-            objectives, or a dict of metrics with the key ``value``.
+        function: ``function(params)`` or ``function(params, context)``, returning a float, a tuple of floats for
+            several objectives, or a dict of metrics with the key ``value``.
         data: Whatever `DataSource` takes.
         validation: As for `DataSource`.
     """

@@ -36,8 +36,8 @@ class KerasObjective:
             ``context.data`` tells ``input_shape`` and ``n_classes``.
         data: Whatever `DataSource.of` takes.
         epochs: Passes over the training rows; a parameter named ``epochs`` goes before it.
-        batch_size: Rows to a gradient step; a parameter named ``batch_size`` goes before it. A ``tf.data.Dataset`` comes in
-            batches of its own.
+        batch_size: Rows to a gradient step; a parameter named ``batch_size`` goes before it. A ``tf.data.Dataset``
+            comes in batches of its own.
         metric: Name of the value in Keras' logs at the last epoch, such as ``val_accuracy`` or ``val_loss``; a list of
             names for several objectives.
         validation: As for `DataSource`.
@@ -198,7 +198,10 @@ def _import_keras() -> Any:
         import tensorflow as tf
     except ImportError as error:
         raise MissingExtra("KerasObjective", "Keras and TensorFlow", "keras") from error
-    for configure in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
+    for configure in (
+        tf.config.threading.set_intra_op_parallelism_threads,
+        tf.config.threading.set_inter_op_parallelism_threads,
+    ):
         try:
             configure(threads)
         except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
@@ -220,7 +223,9 @@ def _check_model(keras: Any, model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"build_model must return a compiled Keras model, got {type(model).__name__}.")
     if not model.compiled:
-        raise ValueError("build_model returned a model that is not compiled; call model.compile(...) before returning it.")
+        raise ValueError(
+            "build_model returned a model that is not compiled; call model.compile(...) before returning it."
+        )
 
 
 def _find(logs: Mapping[str, float], name: str) -> float:

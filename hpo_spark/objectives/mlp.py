@@ -29,7 +29,8 @@ _DIGITS = 10
 def build_model(params: Mapping[str, Any], context: Context | None = None) -> Any:
     """Build and compile a multi-layer perceptron.
 
-    Targets that are class numbers get a softmax and cross-entropy; other targets a linear output and mean squared error.
+    Targets that are class numbers get a softmax and cross-entropy; other targets a linear output and mean squared
+    error.
 
     Args:
         params: Any of
@@ -96,7 +97,9 @@ def _count_layers(params: Mapping[str, Any]) -> int:
         return count
     lengths = {len(params[name]) for name in _PER_LAYER if _is_list(params.get(name))}
     if len(lengths) > 1:
-        raise ValueError(f"Lists of unequal length, {sorted(lengths)}, do not tell how many layers; give hidden_layers.")
+        raise ValueError(
+            f"Lists of unequal length, {sorted(lengths)}, do not tell how many layers; give hidden_layers."
+        )
     if lengths:
         return lengths.pop()
     numbered = [int(name.rpartition("_")[2]) for name in params if name.rpartition("_")[0] in _PER_LAYER]

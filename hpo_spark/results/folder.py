@@ -75,8 +75,8 @@ def _csv(trials: Sequence[Trial]) -> str:
     writer = csv.writer(buffer)
     writer.writerow([*plain, *values, *(f"param:{p}" for p in params), *(f"metric:{m}" for m in metrics), "error"])
     for trial in trials:
-        row = [getattr(trial, name) for name in plain]
-        row += list(trial.values or [None] * n_values)
+        row: list[Any] = [getattr(trial, name) for name in plain]
+        row += [*trial.values] if trial.values else [None] * n_values
         row += [trial.params.get(name) for name in params]
         row += [trial.metrics.get(name) for name in metrics]
         writer.writerow([*row, trial.reason])

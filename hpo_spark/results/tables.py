@@ -42,7 +42,9 @@ def _hall_of_fame(result: Result) -> Table:
     for trial in best:
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
         row = [str(trial.number), _values(trial), seconds]
-        table.add_row(*map(Text, [*row, *(format_value(trial.params[p]) if p in trial.params else "-" for p in params)]))
+        table.add_row(
+            *map(Text, [*row, *(format_value(trial.params[p]) if p in trial.params else "-" for p in params)])
+        )
     return table
 
 

@@ -74,16 +74,16 @@ class GeneticSearcher(Searcher):
         select: ``"tournament"`` (`selTournament`) or ``"best"`` (`selBest` of half the generation).
         tournament_size: Individuals in a tournament.
         hall_of_fame: How many of the best ever are kept and join each generation unchanged; 0 for no elitism.
-        toolbox: A DEAP `Toolbox` of your own: whichever of ``individual``, ``mate``, ``mutate``, ``select`` and ``clone`` it
-            registers is used; ``individual`` gives the genes to start from. Genes that an operator takes out of [0, 1]
-            are put back to the edge.
+        toolbox: A DEAP `Toolbox` of your own: whichever of ``individual``, ``mate``, ``mutate``, ``select`` and
+            ``clone`` it registers is used; ``individual`` gives the genes to start from. Genes that an operator takes
+            out of [0, 1] are put back to the edge.
 
     Attributes:
         logbook: DEAP's `Logbook`: gen, nevals, max, avg, std of each finished generation.
         hall_of_fame: DEAP's `HallOfFame` of the best individuals.
 
-    DEAP draws from the global generators of ``random`` and numpy. They are seeded for each generation, by the study's seed
-    and its number, and put back afterwards.
+    DEAP draws from the global generators of ``random`` and numpy. They are seeded for each generation, by the study's
+    seed and its number, and put back afterwards.
     """
 
     name = "genetic"
@@ -157,7 +157,7 @@ class GeneticSearcher(Searcher):
         ]
 
     def tell(self, trial: Trial) -> None:
-        """Give an individual its fitness; a trial that was not asked for only joins the record of the worst and the best."""
+        """Give an individual its fitness; of a trial that was not asked for only the worst value is remembered."""
         value = trial.value if trial.state is TrialState.COMPLETED else None
         if value is not None:
             self._worst = value if self._worst is None else self._worse(self._worst, value)

@@ -38,7 +38,7 @@ class RandomSearcher(Searcher):
 
     def ask(self, n: int) -> list[Proposal]:
         """Draw up to ``n`` configurations; fewer when hardly any is left."""
-        proposals = []
+        proposals: list[Proposal] = []
         while len(proposals) < n:
             proposal = self._draw()
             if proposal is None:

@@ -1,0 +1,43 @@
+# One word a chore. The first that needs it makes the environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Spark starts the Python that this names, and pip has no reason to ask for a newer self.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench-mnist clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
+
+install: $(STAMP)  ## Make the environment in .venv
+
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hpo_spark needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[spark,keras-cpu,sklearn,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Search for a good digits classifier on local[*]
+	$(BIN)/hpo-spark run conf/digits.yaml
+
+test: $(STAMP)  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-mnist: $(STAMP)  ## Search on the real MNIST; HPO_SPARK_DATA names the folder that holds mnist.npz
+	$(BIN)/python -m benchmarks.mnist
+
+clean:  ## Remove the environment and what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
