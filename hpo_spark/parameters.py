@@ -25,6 +25,8 @@ When: TypeAlias = Mapping[str, Any]
 # Without bounds, a normal prior is cut this many standard deviations from its mean: one draw in 1.7 million lies
 # beyond.
 _UNBOUNDED_SD = 5.0
+# A gene is a double, with 53 bits, of which rounding costs a few.
+_MAX_LEVELS = 2**50
 
 
 class _Numeric:
@@ -248,6 +250,8 @@ class Int(_Numeric):
         """Raise `SpaceError` unless the definition makes sense."""
         _check_numbers(self, ("low", "high", "step"), whole=True)
         self._check_range()
+        if self.levels is not None and self.levels > _MAX_LEVELS:
+            raise SpaceError(f"a gene cannot tell more than 2**50 values apart, got low={self.low}, high={self.high}.")
 
     @property
     def _spacing(self) -> float:

@@ -64,8 +64,8 @@ def load(text: str, source: str = "YAML") -> Any:
 def load_with_lines(text: str, source: str) -> tuple[Any, dict[Path, int]]:
     """Read YAML text, and tell for the path of each value the line that it begins in, counted from 1."""
     lines: dict[Path, int] = {}
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, lines
@@ -77,8 +77,6 @@ def load_with_lines(text: str, source: str) -> tuple[Any, dict[Path, int]]:
         raise ConfigError(f"{source}{where}: is not valid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: is not valid YAML: {error}.") from None
-    finally:
-        loader.dispose()
 
 
 def _visit(node: yaml.Node, path: Path, lines: dict[Path, int], source: str, text: str) -> None:

@@ -1,0 +1,39 @@
+"""What all tests share: one Spark session, and a check that no trial process outlives its test run."""
+
+import os
+import time
+
+# Before anything reads it: tests must not find a dataset of the machine that they run on.
+os.environ.pop("HPO_SPARK_DATA", None)
+
+import psutil
+import pytest
+
+from hpo_spark.session import open_session
+
+
+@pytest.fixture(scope="session")
+def spark():
+    with open_session("tests", "local[2]") as session:
+        yield session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left():
+    yield
+    deadline = time.monotonic() + 10
+    while (left := _trial_processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def _trial_processes():
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "hpo_spark.executors.child" in command and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(command)
+    return found
