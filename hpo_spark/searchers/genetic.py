@@ -236,7 +236,8 @@ class GeneticSearcher(Searcher):
             if individual.failed:  # the worst value seen may have become worse since
                 individual.fitness.values = (0.0 if self._worst is None else self._worst,)
         succeeded = [individual for individual in self._individuals if not individual.failed]
-        self.hall_of_fame.update(succeeded)
+        if self.hall_of_fame.maxsize:  # DEAP cannot update one of size 0
+            self.hall_of_fame.update(succeeded)
         values = [individual.fitness.values[0] for individual in succeeded]
         statistics = tools.Statistics()
         statistics.register("max", lambda data: float(np.max(data)) if data else None)

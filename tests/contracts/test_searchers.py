@@ -1,0 +1,182 @@
+"""What every searcher promises, whichever it is; a new one joins by a line in ``SEARCHERS``."""
+
+import copy
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hpo_spark import Choice, Float, Int, SearchSpace, Trial, TrialState
+from hpo_spark.searchers import make_searcher
+
+SEARCHERS = {
+    "random": "random",
+    "genetic": {"name": "genetic", "population": 6},
+    "genetic-best": {"name": "genetic", "population": 5, "select": "best", "hall_of_fame": 0, "mutpb": 0.9},
+}
+
+
+@pytest.fixture(params=SEARCHERS)
+def choice(request):
+    return SEARCHERS[request.param]
+
+
+def make_space():
+    return SearchSpace(
+        rate=Float(1e-4, 1e-1, log=True),
+        layers=Int(1, 3),
+        optimizer=Choice(["sgd", "adam"]),
+        momentum=Float(0.0, 0.99, when={"optimizer": "sgd"}),
+    )
+
+
+def loss(params):
+    return abs(params["rate"] - 0.01) * 100 + params["layers"] + params.get("momentum", 0.5)
+
+
+def finish(proposal, number, state=TrialState.COMPLETED):
+    values = [loss(proposal.params)] if state is TrialState.COMPLETED else None
+    return Trial(number, proposal.params, 0, token=proposal.token, origin=proposal.origin, state=state, values=values)
+
+
+def drive(searcher, n, order=lambda batch: batch, state=lambda number: TrialState.COMPLETED, room=4):
+    """Ask and tell until ``n`` proposals are there or the searcher has finished."""
+    proposals = []
+    while len(proposals) < n:
+        batch = searcher.ask(min(room, n - len(proposals)))
+        if not batch:
+            break
+        numbered = [(proposal, len(proposals) + index) for index, proposal in enumerate(batch)]
+        proposals += batch
+        for proposal, number in order(numbered):
+            searcher.tell(finish(proposal, number, state(number)))
+    return proposals
+
+
+def make(choice, seed=0, space=None):
+    return make_searcher(choice, space or make_space(), ("minimize",), seed)
+
+
+def test_proposals_are_valid_plain_and_json(choice):
+    space = make_space()
+    for proposal in drive(make(choice), 40):
+        assert space.validate(proposal.params) == proposal.params
+        assert all(type(value) in (int, float, str) for value in proposal.params.values())
+        json.dumps([proposal.params, proposal.token, proposal.origin], allow_nan=False)
+
+
+def test_equal_seeds_give_equal_proposals(choice):
+    runs = [[proposal.params for proposal in drive(make(choice, seed), 30)] for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_global_generators_are_left_alone(choice):
+    random.seed(5)
+    np.random.seed(5)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    first = [proposal.params for proposal in drive(make(choice), 20)]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    random.seed(6)
+    np.random.seed(6)
+    assert [proposal.params for proposal in drive(make(choice), 20)] == first
+
+
+def test_the_order_of_tells_changes_nothing(choice):
+    straight = drive(make(choice), 30)
+    backwards = drive(make(choice), 30, order=lambda batch: batch[::-1])
+    assert [proposal.params for proposal in straight] == [proposal.params for proposal in backwards]
+
+
+def test_how_many_are_asked_at_once_changes_nothing(choice):
+    runs = [[proposal.params for proposal in drive(make(choice), 30, room=room)] for room in (1, 4, 100)]
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_telling_twice_changes_nothing(choice):
+    once = [proposal.params for proposal in drive(make(choice), 30)]
+    twice = [proposal.params for proposal in drive(make(choice), 30, order=lambda batch: [*batch, *batch])]
+    assert once == twice
+
+
+def test_trials_that_were_not_asked_for_are_welcome(choice):
+    searcher = make(choice)
+    for number in range(3):
+        params = make_space().sample(number)
+        searcher.tell(Trial(number, params, 0, state=TrialState.COMPLETED, values=[loss(params)]))
+    assert len(drive(searcher, 20)) == 20
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.TIMED_OUT, TrialState.CRASHED, TrialState.CANCELLED])
+def test_trials_without_a_value_stop_nothing(choice, state):
+    assert len(drive(make(choice), 30, state=lambda number: state)) == 30
+    some = drive(make(choice), 30, state=lambda number: state if number % 3 else TrialState.COMPLETED)
+    assert len(some) == 30
+
+
+def test_a_finite_space_ends(choice):
+    space = SearchSpace(a=Choice([1, 2]), b=Int(1, 3))
+    searcher = make_searcher(choice, space, ("minimize",), 0)
+    seen = set()
+    for _ in range(5000):
+        batch = searcher.ask(4)
+        if not batch:
+            break
+        for proposal in batch:
+            seen.add(space.key(proposal.params))
+            searcher.tell(
+                Trial(
+                    0,
+                    proposal.params,
+                    0,
+                    token=proposal.token,
+                    state=TrialState.COMPLETED,
+                    values=[float(proposal.params["b"])],
+                )
+            )
+    else:
+        pytest.fail("the searcher never ends")
+    assert len(seen) >= 4
+
+
+def test_a_copy_continues_identically(choice):
+    searcher = make(choice)
+    drive(searcher, 15)
+    twin = copy.deepcopy(searcher)
+    assert [p.params for p in drive(searcher, 15)] == [p.params for p in drive(twin, 15)]
+
+
+def test_the_search_is_no_worse_than_its_start(choice):
+    values = [loss(proposal.params) for proposal in drive(make(choice), 120)]
+    assert min(values) < 0.8 * np.median(values[:20])
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("genetics", "did you mean 'genetic'"),
+        ({"population": 3}, "there is no none"),
+        ({"name": "genetic", "size": 3}, "no option 'size'"),
+        ({"name": "random", "n": 3}, "takes none"),
+        ({"name": "genetic", "population": 1}, "population=1"),
+        ({"name": "genetic", "cxpb": 1.5}, "cxpb=1.5"),
+        ({"name": "genetic", "eta": 0}, "eta=0"),
+        ({"name": "genetic", "select": "roulette"}, "select='roulette'"),
+        ({"name": "genetic", "generations": -1}, "generations=-1"),
+        ({"name": "genetic", "population": 4, "hall_of_fame": 4}, "hall_of_fame=4"),
+    ],
+)
+def test_bad_choices_are_refused_with_a_sentence(choice, words):
+    with pytest.raises(ValueError, match="searcher") as raised:
+        make(choice)
+    assert words in str(raised.value).lower()
+
+
+def test_one_objective_is_said_to_be_one():
+    with pytest.raises(ValueError, match="one objective"):
+        make_searcher("genetic", make_space(), ("minimize", "maximize"), 0)
+    searcher = make_searcher("random", make_space(), ("minimize", "maximize"), 0)
+    (proposal,) = searcher.ask(1)
+    searcher.tell(replace(finish(proposal, 0), values=[1.0, 2.0]))
