@@ -104,25 +104,20 @@ class SparkExecutor(PooledExecutor):
         return self._results(job, group, deadline)
 
     def drop(self, future: Future[Any]) -> bool:
-        """Cancel a task unless Spark has begun to run it; whether that was so."""
+        """Cancel a task unless Spark has begun to run it; whether that was so.
+
+        Spark tells too late which jobs have begun, but runs them in the order of their submission: those beyond the
+        number of slots wait.
+        """
         if future.cancel():
             return True
         with self._lock:
             task = self._tasks.get(future)
-        if task is None or future.done() or self._has_begun(task):
+            at_spark = sorted(other.number for other in self._tasks.values() if other.running)
+        if task is None or task.number in at_spark[: self.slots] or future.done():
             return False
         self.cancel(future)
         return True
-
-    def _has_begun(self, task: Task) -> bool:
-        tracker = self._context.statusTracker()
-        for job_id in tracker.getJobIdsForGroup(self._group(task)):
-            job = tracker.getJobInfo(job_id)
-            for stage_id in job.stageIds if job else ():
-                stage = tracker.getStageInfo(stage_id)
-                if stage and stage.numActiveTasks + stage.numCompletedTasks > 0:
-                    return True
-        return False
 
     def _run_map(self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]) -> None:
         try:

@@ -125,7 +125,8 @@ def test_a_toolbox_of_the_users_is_used():
         assert SPACE.validate(trial.params) == trial.params
 
 
-def test_offspring_are_always_inside(seed=3):
+def test_offspring_are_always_inside():
+    seed = 3
     searcher = make_searcher(
         {"name": "genetic", "population": 10, "eta": 0.1, "mutpb": 1.0}, SPACE, ("minimize",), seed
     )

@@ -1,0 +1,189 @@
+"""What happens to a task that misbehaves, on Spark as without it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from hpo_spark import ProcessExecutor, SparkExecutor, TaskCancelled, TaskTimeout, WorkerCrashed
+from hpo_spark.executors.base import drop_task
+
+
+@pytest.fixture(params=["processes", "spark"])
+def make(request, spark):
+    def make(**options):
+        return ProcessExecutor(**options) if request.param == "processes" else SparkExecutor(spark, **options)
+
+    return make
+
+
+def sleep_with_child(seconds):
+    child = subprocess.Popen(["sleep", str(seconds)])
+    print("started", child.pid)
+    time.sleep(seconds)
+
+
+def write_pids(path):
+    child = subprocess.Popen(["sleep", "300"])
+    with open(path, "w") as file:
+        file.write(f"{os.getpid()} {child.pid}")
+    time.sleep(300)
+
+
+def die(how):
+    print("last words")
+    if how == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), signal.SIGSEGV if how == "segfault" else signal.SIGKILL)
+
+
+def environment(_):
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return [os.environ.get(name) for name in names], "tensorflow" in sys.modules, os.getpid()
+
+
+def gone(pids):
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def pids_in(path):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if path.exists() and len(path.read_text().split()) == 2:
+            return [int(pid) for pid in path.read_text().split()]
+        time.sleep(0.05)
+    raise AssertionError("the task never began")
+
+
+def test_a_task_past_its_time_is_killed_with_its_children(make, tmp_path):
+    with make(slots=1, task_timeout_s=1.5) as executor:
+        began = time.monotonic()
+        future = executor.submit(write_pids, tmp_path / "pids")
+        with pytest.raises(TaskTimeout, match=r"1\.5 s"):
+            future.result(timeout=60)
+        assert time.monotonic() - began < 30
+        assert gone(pids_in(tmp_path / "pids"))
+        assert executor.submit(abs, -1).result(timeout=60) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"), [("exit", "exited with code 7"), ("segfault", "SIGSEGV"), ("kill", "killed by SIGKILL")]
+)
+def test_a_task_that_kills_its_process_is_told_from_others(make, how, cause):
+    with make(slots=1) as executor:
+        with pytest.raises(WorkerCrashed, match=cause):
+            executor.submit(die, how).result(timeout=60)
+        assert executor.submit(abs, -1).result(timeout=60) == 1
+
+
+def test_a_crash_tells_the_last_words(make):
+    with make(slots=1) as executor, pytest.raises(WorkerCrashed, match="last words"):
+        executor.submit(print_and_die, 1).result(timeout=60)
+
+
+def print_and_die(_):
+    os.write(1, b"last words\n")
+    os._exit(1)
+
+
+def test_a_running_task_can_be_cancelled(make, tmp_path):
+    with make(slots=1) as executor:
+        future = executor.submit(write_pids, tmp_path / "pids")
+        pids = pids_in(tmp_path / "pids")
+        executor.cancel(future)
+        with pytest.raises(TaskCancelled):
+            future.result(timeout=60)
+        assert executor.submit(abs, -1).result(timeout=60) == 1
+        if isinstance(executor, ProcessExecutor):  # Spark takes a few seconds to end a worker
+            assert gone(pids)
+
+
+def test_only_what_does_not_run_yet_is_dropped(make, tmp_path):
+    with make(slots=2) as executor:
+        running = [executor.submit(write_pids, tmp_path / f"pids{index}") for index in range(2)]
+        for index in range(2):
+            pids_in(tmp_path / f"pids{index}")
+        waiting = [executor.submit(abs, -index) for index in range(4)]
+        time.sleep(0.5)
+        assert [drop_task(executor, future) for future in running] == [False, False]
+        assert all(drop_task(executor, future) for future in waiting)
+        for future in running:
+            executor.cancel(future)
+        for future in waiting:
+            assert future.cancelled() or isinstance(future.exception(timeout=60), TaskCancelled)
+
+
+def test_threads_are_limited_and_the_process_is_reused(make):
+    with make(slots=1) as executor:
+        outcomes = [executor.submit(environment, index).result(timeout=60) for index in range(3)]
+    assert all(variables == ["1"] * 4 for variables, _, _ in outcomes)
+    if isinstance(executor, ProcessExecutor):
+        assert len({pid for _, _, pid in outcomes}) == 1
+
+
+def test_a_function_is_pickled_once(make):
+    class Function:
+        pickled = 0
+
+        def __reduce__(self):
+            Function.pickled += 1
+            return _identity, ()
+
+        def __call__(self, x):
+            raise AssertionError("runs on the worker only, as another function")
+
+    function = Function()
+    with make(slots=1) as executor:
+        assert [executor.submit(function, x).result(timeout=60) for x in range(5)] == [0, 1, 2, 3, 4]
+        assert Function.pickled == 1
+
+
+def _identity():
+    return abs
+
+
+def test_output_of_tasks_stays_out_of_the_drivers(make, capfd):
+    with make(slots=1) as executor:
+        executor.submit(print, "noise from a worker").result(timeout=60)
+    assert "noise" not in "".join(capfd.readouterr())
+
+
+def test_a_trial_process_dies_with_its_parent(tmp_path):
+    """Also when the parent is killed: nobody is left to tell it."""
+    script = (
+        "import sys, time\n"
+        "from hpo_spark import ProcessExecutor\n"
+        "from test_trial_process import write_pids\n"
+        "with ProcessExecutor(1) as executor:\n"
+        "    executor.submit(write_pids, sys.argv[1]).result()\n"
+    )
+    path = tmp_path / "pids"
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    parent = subprocess.Popen([sys.executable, "-c", script, path], env=environment)
+    try:
+        trial, child = pids_in(path)
+        parent.kill()
+        parent.wait()
+        assert gone([trial])
+    finally:
+        parent.kill()
+        for pid in pids_in(path):
+            if psutil.pid_exists(pid):
+                psutil.Process(pid).kill()
+    assert child != trial
+
+
+@pytest.mark.parametrize("options", [{"slots": 0}, {"slots": -1}, {"task_timeout_s": 0}, {"task_timeout_s": -2.0}])
+def test_impossible_limits_are_refused(make, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        make(**options)
