@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,9 @@ def load_npz(path: Path, scale_images: bool = True) -> Dataset:
         if path.is_dir():
             arrays = {name: _read_idx(path / file) for name, file in _FASHION_FILES.items()}
         else:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise DataError(f"The file {path} cannot be read as .npz arrays: {error}") from error
     try:
         return as_dataset({name: _ready(array, scale_images) for name, array in arrays.items()})
