@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ from hpo_spark.study import Study
 from hpo_spark.versions import __version__
 
 __all__ = ["main", "run_and_exit"]
+
+_WIDTH_OF_FILES = 200
 
 FINISHED, WRONG, NONE_SUCCEEDED, INTERRUPTED = 0, 2, 3, 75
 
@@ -84,7 +87,7 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        errors = Console(stderr=True, highlight=False)
+        errors = _console(stderr=True)
         try:
             code = function(*args, **kwargs)
         except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
@@ -131,8 +134,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")] = False,
 ) -> int:
     """Run the search that a study file describes."""
-    console = Console(highlight=False)
-    _log_to(Console(stderr=True, highlight=False) if quiet else console, quiet)
+    console = _console()
+    _log_to(_console(stderr=True) if quiet else console)
     file = read_study_file(study_file, overrides or [])
     where = executor.value if executor else file.model.executor
     if master is not None and where != "spark":
@@ -167,12 +170,8 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
 
 def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
     if result.state == "failed":
-        Console(stderr=True).print(
-            f"hpo-spark: no trial succeeded. {result.first_cause() or result.reason}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        cause = result.first_cause() or result.reason
+        _console(stderr=True).print(f"hpo-spark: no trial succeeded. {cause}", markup=False, soft_wrap=True)
         return NONE_SUCCEEDED
     if not quiet and any(trial.values for trial in result.trials):
         console.print()
@@ -180,6 +179,14 @@ def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
     if not quiet:
         console.print(f"\nresults in {folder}", soft_wrap=True, markup=False)
     return INTERRUPTED if result.state == "interrupted" else FINISHED
+
+
+def _console(stderr: bool = False) -> Console:
+    """Where to write; a log file or a pipe has no width, so tables there are as wide as they like."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_FILES
+    return console
 
 
 @contextmanager
@@ -201,8 +208,8 @@ def _open_executor(where: str, file: StudyFile, master: str | None) -> Iterator[
             yield pool
 
 
-def _log_to(console: Console, quiet: bool) -> None:
-    """Show this package's log lines: with time where they are all there is, plainly beside the progress."""
+def _log_to(console: Console) -> None:
+    """Show this package's log lines."""
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)

@@ -38,7 +38,7 @@ def _hall_of_fame(result: Result) -> Table:
     params = list(dict.fromkeys(name for trial in best for name in trial.params))
     table = Table(title="Hall of fame", title_justify="left", title_style="bold")
     for header in ("trial", "value", "seconds", *params):
-        table.add_column(Text(header), justify="right")
+        table.add_column(Text(header), justify="right", overflow="fold")
     for trial in best:
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
         row = [str(trial.number), _values(trial), seconds]
