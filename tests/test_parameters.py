@@ -55,7 +55,7 @@ def test_the_ends_of_the_gene_are_the_bounds(parameter):
     assert (parameter.decode(0.0), parameter.decode(1.0)) == (parameter.low, parameter.high)
 
 
-@pytest.mark.parametrize("parameter", [Int(1, 4), Int(2, 8, step=2), Choice(["abcd"] + list("xyz"))], ids=repr)
+@pytest.mark.parametrize("parameter", [Int(1, 4), Int(2, 8, step=2), Choice(["abcd", *list("xyz")])], ids=repr)
 def test_levels_are_drawn_evenly(parameter):
     rng = random.Random(0)
     counts = Counter(parameter.decode(rng.random()) for _ in range(8000))
