@@ -16,9 +16,19 @@ EXTRAS = {
         "tensorflow-cpu>=2.16; platform_machine in 'x86_64 AMD64'  and sys_platform != 'darwin'",
         "tensorflow>=2.16; platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'",
     ],
+    "connect": ["pyspark[connect]>=3.5"],
     "sklearn": ["scikit-learn>=1.4"],
+    "bayes": ["scikit-optimize>=0.10"],
+    "tpe": ["hyperopt>=0.2.7"],
+    "cmaes": ["cmaes>=0.10"],
+    "optuna": ["optuna>=4"],
+    "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
+    "tensorboard": ["tensorboard>=2.16"],
+    "mlflow": ["mlflow-skinny>=2.10"],
+    "s3": ["s3fs"],
+    "jax": ["jax"],
 }
-EXTRAS["all"] = sorted({requirement for name in ("spark", "keras", "sklearn") for requirement in EXTRAS[name]})
+EXTRAS["all"] = sorted({line for name, lines in EXTRAS.items() if name != "keras-cpu" for line in lines})
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "mypy>=1.15",

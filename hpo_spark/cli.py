@@ -196,7 +196,7 @@ def _open_executor(where: str, file: StudyFile, master: str | None) -> Iterator[
         from hpo_spark.executors.spark import SparkExecutor
 
         with (
-            open_session(file.name, master) as session,
+            open_session(file.name, master, resources.cpus) as session,
             SparkExecutor(session, task_timeout_s=resources.timeout_s) as pool,
         ):
             yield pool

@@ -46,12 +46,16 @@ def check_environment(master: str | None) -> None:
 
 
 @contextmanager
-def open_session(name: str, master: str | None) -> Iterator[SparkSession]:
+def open_session(name: str, master: str | None, task_cpus: int | None = None) -> Iterator[SparkSession]:
     """A Spark session for a ``with`` block; stopped afterwards only if it was made here.
 
     Args:
         name: Shown in Spark's pages.
         master: URL of the master; None for spark-submit's, or ``local[*]`` without it.
+        task_cpus: Cores for one task; None for what the session says.
+
+    Raises:
+        ConfigError: If the session was made elsewhere and gives a task another number of cores.
     """
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
@@ -71,8 +75,16 @@ def open_session(name: str, master: str | None) -> Iterator[SparkSession]:
                 .config("spark.ui.enabled", "false")
                 .config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logging}")
             )
+        if task_cpus is not None:
+            builder = builder.config("spark.task.cpus", task_cpus)
     session = builder.getOrCreate()
     try:
+        given = int(session.sparkContext.getConf().get("spark.task.cpus") or 1)
+        if task_cpus not in (None, given):
+            raise ConfigError(
+                f"resources.cpus is {task_cpus}, but this session gives a task spark.task.cpus={given}; "
+                f"submit with --conf spark.task.cpus={task_cpus}."
+            )
         yield session
     finally:
         if not found:

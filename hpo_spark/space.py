@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from hpo_spark.errors import SpaceError
-from hpo_spark.parameters import Choice, Float, Int, Parameter, parameter_from_dict, parameter_to_dict
+from hpo_spark.forms import parameter_from_dict, parameter_to_dict
+from hpo_spark.parameters import Choice, Float, Int, Parameter
 from hpo_spark.plain import canonical, same, to_plain
 
 __all__ = ["Choice", "Float", "Int", "Params", "SearchSpace"]

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
 from hpo_spark.errors import ConfigError
+from hpo_spark.pickling import send_by_value
 
 __all__ = ["load_symbol"]
 
@@ -74,5 +73,5 @@ def _load_file(where: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleT
     except BaseException:
         del sys.modules[name]
         raise
-    cloudpickle.register_pickle_by_value(module)
+    send_by_value(module)
     return module

@@ -14,8 +14,8 @@ from concurrent.futures import Executor, Future
 from hashlib import blake2b
 from typing import Any
 
-from hpo_spark.executors.pickling import dump_task
 from hpo_spark.executors.supervisor import Function
+from hpo_spark.pickling import dump_task
 
 __all__ = ["FunctionBook", "cancel_task", "check_limits", "drop_task", "slots_of", "window_of"]
 

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from hpo_spark.executors.outcome import Outcome, call, failure_of
-from hpo_spark.executors.pickling import loads
+from hpo_spark.pickling import loads
 
 __all__ = ["FunctionCache", "extend_path", "main"]
 

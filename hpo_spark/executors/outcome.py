@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_spark.errors import HpoSparkError, RemoteTraceback, TaskTimeout, WorkerCrashed
-from hpo_spark.executors.pickling import dump_item, dumps, load_item
+from hpo_spark.pickling import dump_item, dumps, load_item
 
 __all__ = ["Failure", "Outcome", "Success", "call", "failure_of", "unwrap"]
 

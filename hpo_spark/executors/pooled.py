@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 from hpo_spark.errors import TaskCancelled
 from hpo_spark.executors.base import FunctionBook
 from hpo_spark.executors.outcome import Failure, Outcome, unwrap
-from hpo_spark.executors.pickling import dumps
 from hpo_spark.executors.supervisor import Function
+from hpo_spark.pickling import dumps
 
 __all__ = ["PooledExecutor", "Task"]
 

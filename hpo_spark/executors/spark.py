@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpo_spark.errors import WorkerCrashed
 from hpo_spark.executors.base import check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
-from hpo_spark.executors.pickling import dump_item, load_item
 from hpo_spark.executors.pooled import PooledExecutor, Task
 from hpo_spark.executors.spark_task import MapTask, TrialTask
 from hpo_spark.executors.supervisor import Function
+from hpo_spark.pickling import dump_item, load_item
 
 if TYPE_CHECKING:
     from pyspark import Broadcast, SparkContext

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from hpo_spark.executors.child import FunctionCache, extend_path
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
-from hpo_spark.executors.pickling import load_item
 from hpo_spark.executors.supervisor import Function, TrialProcess
 from hpo_spark.executors.threads import limit_threads
+from hpo_spark.pickling import load_item
 
 __all__ = ["MapTask", "TrialTask"]
 

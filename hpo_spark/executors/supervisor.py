@@ -23,8 +23,8 @@ from typing import IO
 import psutil
 
 from hpo_spark.executors.outcome import Outcome, crashed, failure_of, timed_out
-from hpo_spark.executors.pickling import dumps, loads
 from hpo_spark.executors.threads import thread_settings
+from hpo_spark.pickling import dumps, loads
 
 __all__ = ["Function", "TrialProcess"]
 

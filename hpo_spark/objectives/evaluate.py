@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
-from hpo_spark.executors.pickling import dump_task, dumps
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import accepts_context
+from hpo_spark.pickling import dump_task, dumps
 from hpo_spark.plain import to_plain
 from hpo_spark.seeds import seeded
 from hpo_spark.trial import Trial, TrialState

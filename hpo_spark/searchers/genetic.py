@@ -4,6 +4,7 @@
     for each generation:
         parents    = select(population, size - elite)
         offspring  = vary(clones of parents)        # mate with cxpb, mutate with mutpb
+        mutate again what repeats a known configuration
         evaluate what changed
         population = hall of fame + offspring
 
@@ -35,8 +36,13 @@ logger = logging.getLogger(__name__)
 
 # Generations in a row without one new configuration before the search counts as converged.
 _MAX_STALE_GENERATIONS = 50
+# Mutations of one child before a repeat is accepted: the neighbourhood is used up, or the space is.
+_MAX_RENEWALS = 30
 # Keeps the draws of generation n apart from those of trial n, which has a seed from the same study.
 _STREAM = 0x6E6E
+
+
+_STATISTICS = {"max": np.max, "avg": np.mean, "std": np.std, "min": np.min}
 
 
 class _Maximum(base.Fitness):  # type: ignore[misc]
@@ -74,12 +80,14 @@ class GeneticSearcher(Searcher):
         select: ``"tournament"`` (`selTournament`) or ``"best"`` (`selBest` of half the generation).
         tournament_size: Individuals in a tournament.
         hall_of_fame: How many of the best ever are kept and join each generation unchanged; 0 for no elitism.
+        distinct: Whether offspring that repeat a known configuration are mutated again, which a small population needs
+            to go on finding anything; False is the textbook's loop.
         toolbox: A DEAP `Toolbox` of your own: whichever of ``individual``, ``mate``, ``mutate``, ``select`` and
             ``clone`` it registers is used; ``individual`` gives the genes to start from. Genes that an operator takes
             out of [0, 1] are put back to the edge.
 
     Attributes:
-        logbook: DEAP's `Logbook`: gen, nevals, max, avg, std of each finished generation.
+        logbook: DEAP's `Logbook`: gen, nevals, max, avg, std, min of each finished generation.
         hall_of_fame: DEAP's `HallOfFame` of the best individuals.
 
     DEAP draws from the global generators of ``random`` and numpy. They are seeded for each generation, by the study's
@@ -103,6 +111,7 @@ class GeneticSearcher(Searcher):
         select: Literal["tournament", "best"] = "tournament",
         tournament_size: int = 3,
         hall_of_fame: int = 1,
+        distinct: bool = True,
         toolbox: base.Toolbox | None = None,
     ) -> None:
         super().__init__(space, directions, seed)
@@ -121,11 +130,14 @@ class GeneticSearcher(Searcher):
         self._size = population
         self._generations = generations
         self._cxpb, self._mutpb = cxpb, mutpb
+        self._distinct = distinct
+        if not isinstance(distinct, bool):
+            raise ConfigError(f"distinct must be true or false, got distinct={distinct!r}.")
         self._fitness = _Maximum if directions[0] == "maximize" else _Minimum
         self.toolbox = self._complete(toolbox, eta, indpb, select, tournament_size)
         self.hall_of_fame = tools.HallOfFame(hall_of_fame)
         self.logbook = tools.Logbook()
-        self.logbook.header = ["gen", "nevals", "max", "avg", "std"]
+        self.logbook.header = ["gen", "nevals", *_STATISTICS]
         self._generation = -1
         self._individuals: list[Individual] = []
         self._to_ask: list[int] = []
@@ -213,15 +225,32 @@ class GeneticSearcher(Searcher):
                     parents = [parents[index % len(parents)] for index in range(n_offspring)]
                 offspring = algorithms.varAnd(parents, self.toolbox, self._cxpb, self._mutpb)
                 elite = [self.toolbox.clone(individual) for individual in self.hall_of_fame]
-                self._individuals = elite + [self._repaired(individual) for individual in offspring]
+                self._individuals = elite + self._renewed([self._repaired(individual) for individual in offspring])
         self._to_ask = [index for index, one in enumerate(self._individuals) if not one.fitness.valid]
         self._to_tell = set(self._to_ask)
         self._n_evaluated = len(self._to_ask)
-        keys = {self.space.key(self.space.decode(self._individuals[index])) for index in self._to_ask}
+        keys = {self._key(self._individuals[index]) for index in self._to_ask}
         self._n_stale = 0 if keys - self._seen else self._n_stale + 1
         self._seen |= keys
         if not self._to_ask:
             self._finish()
+
+    def _key(self, individual: Individual) -> str:
+        return self.space.key(self.space.decode(individual))
+
+    def _renewed(self, offspring: list[Individual]) -> list[Individual]:
+        """Mutate again those that were varied and yet repeat a known configuration, or one another."""
+        taken = set(self._seen)
+        for index, individual in enumerate(offspring):
+            if individual.fitness.valid:
+                continue
+            for _ in range(_MAX_RENEWALS if self._distinct else 0):
+                if self._key(individual) not in taken:
+                    break
+                (individual,) = self.toolbox.mutate(individual)
+                offspring[index] = self._repaired(individual)
+            taken.add(self._key(offspring[index]))
+        return offspring
 
     def _repaired(self, individual: Individual) -> Individual:
         """Put genes that an operator took outside back to the edge."""
@@ -240,13 +269,12 @@ class GeneticSearcher(Searcher):
             self.hall_of_fame.update(succeeded)
         values = [individual.fitness.values[0] for individual in succeeded]
         statistics = tools.Statistics()
-        statistics.register("max", lambda data: float(np.max(data)) if data else None)
-        statistics.register("avg", lambda data: float(np.mean(data)) if data else None)
-        statistics.register("std", lambda data: float(np.std(data)) if data else None)
+        for name, function in _STATISTICS.items():
+            statistics.register(name, lambda data, function=function: float(function(data)) if data else None)
         self.logbook.record(gen=self._generation, nevals=self._n_evaluated, **statistics.compile(values))
         entry = self.logbook[-1]
         described = " ".join(
-            f"{name}={'-' if entry[name] is None else format(entry[name], '.6g')}" for name in ("max", "avg", "std")
+            f"{name}={'-' if entry[name] is None else format(entry[name], '.6g')}" for name in _STATISTICS
         )
         logger.info("genetic: gen=%d nevals=%d %s", self._generation, self._n_evaluated, described)
 

@@ -87,12 +87,22 @@ def test_repeats_are_served_from_the_record_and_do_not_count():
     space = SearchSpace(a=Int(1, 4), b=Choice(["u", "v"]))
     calls = []
     _, result = run(
-        {"name": "genetic", "population": 6, "generations": 30},
+        {"name": "genetic", "population": 6, "generations": 30, "distinct": False},
         space=space,
         objective=lambda params: calls.append(params) or params["a"],
     )
     assert len(calls) == len(result.trials) <= 8
     assert len({space.key(params) for params in calls}) == len(calls)
+
+
+def test_offspring_that_repeat_are_mutated_again():
+    space = SearchSpace(a=Int(1, 8), b=Choice(["u", "v", "w"]), c=Int(1, 8))
+
+    def distinct_trials(**options):
+        searcher = {"name": "genetic", "population": 6, "generations": 10, **options}
+        return len(run(searcher, space=space, objective=lambda params: params["a"] + params["c"])[1].trials)
+
+    assert distinct_trials() > 1.3 * distinct_trials(distinct=False)
 
 
 def test_a_toolbox_of_the_users_is_used():

@@ -13,13 +13,14 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 from hpo_spark.errors import TaskNotPicklable
 
-__all__ = ["dump_item", "dump_task", "dumps", "load_item", "loads"]
+__all__ = ["dump_item", "dump_task", "dumps", "load_item", "loads", "send_by_value"]
 
 loads = pickle.loads
 
@@ -46,6 +47,11 @@ def dump_task(function: Callable[..., Any]) -> bytes:
             f"{_describe(function)} cannot be sent to a worker {where}: {type(error).__name__}: {error}. "
             "Create such objects inside the function, or pass what is needed to build them."
         ) from error
+
+
+def send_by_value(module: ModuleType) -> None:
+    """Have what a module defines travel with whatever uses it: workers need not have the module."""
+    cloudpickle.register_pickle_by_value(module)
 
 
 class Pickled(bytes):
