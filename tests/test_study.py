@@ -429,3 +429,21 @@ def test_a_function_may_have_data():
     data = (np.zeros((100, 2)), np.zeros(100))
     result = run(FunctionObjective(objective, data=data, validation=0.15))
     assert result.best_trial.value == 15
+
+
+def test_what_a_failed_trial_printed_is_in_its_record(tmp_path):
+    study = Study(SPACE, print_and_raise, "random", "minimize", 0, tmp_path / "run")
+    with ProcessExecutor(1) as executor:
+        result = study.run(executor, max_trials=3)
+    for trial in result.trials:
+        assert trial.reason == "ValueError: after the words"
+        assert trial.error.count("words of trial") == 1
+        assert f"words of trial {trial.number}" in trial.error
+        assert "from below" in trial.error
+        assert f"words of trial {trial.number}" in (tmp_path / "run" / "logs" / f"trial-{trial.number}.log").read_text()
+
+
+def print_and_raise(params, context):
+    print(f"words of trial {context.number}")
+    os.write(2, b"from below\n")
+    raise ValueError("after the words")

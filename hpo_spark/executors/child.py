@@ -6,7 +6,6 @@ one that was sent once is not sent or unpickled again. It dies with its parent, 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import os
@@ -19,12 +18,16 @@ from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from hpo_spark import output
 from hpo_spark.executors.outcome import Outcome, call, failure_of
 from hpo_spark.pickling import loads
 
-__all__ = ["FunctionCache", "extend_path", "main"]
+__all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
 
 _PR_SET_PDEATHSIG = 1
+
+# What the trial process answers first: everything is loaded, and the call begins.
+STARTED = "started"
 
 
 class FunctionCache:
@@ -64,6 +67,7 @@ def main(descriptor: int, parent: int) -> None:
     """
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    output.begin()
     functions = FunctionCache()
     frozen = False
     with Connection(descriptor) as pipe:
@@ -73,8 +77,8 @@ def main(descriptor: int, parent: int) -> None:
             except EOFError:
                 return
             extend_path(path)
-            outcome = _serve(functions, key, blob, arguments)
-            _flush()
+            outcome = _serve(functions, key, blob, arguments, lambda: pipe.send(STARTED))
+            output.flush()
             pipe.send(outcome)
             if not frozen:
                 # TensorFlow alone is some 10^6 objects: without this each full collection costs 0.2 s of CPU.
@@ -83,8 +87,10 @@ def main(descriptor: int, parent: int) -> None:
                 frozen = True
 
 
-def _serve(functions: FunctionCache, key: str, blob: bytes | None, arguments: bytes) -> Outcome | None:
-    """The outcome of one call; None asks for the function's pickle."""
+def _serve(
+    functions: FunctionCache, key: str, blob: bytes | None, arguments: bytes, started: Callable[[], None]
+) -> Outcome | None:
+    """The outcome of one call, announced when it begins; None asks for the function's pickle."""
     try:
         function = functions.get(key, blob)
     except KeyError as error:
@@ -95,13 +101,8 @@ def _serve(functions: FunctionCache, key: str, blob: bytes | None, arguments: by
         args, kwargs = loads(arguments)
     except BaseException as error:
         return failure_of(error, "The arguments cannot be loaded on the worker: ")
+    started()
     return call(function, *args, **kwargs)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed or broken by user code
-            stream.flush()
 
 
 def _die_with_parent(parent: int) -> None:

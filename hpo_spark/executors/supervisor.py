@@ -14,21 +14,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import IO
+from multiprocessing.connection import Connection, wait
+from typing import IO, Any
 
 import psutil
 
+from hpo_spark import output
+from hpo_spark.executors.child import STARTED
 from hpo_spark.executors.outcome import Outcome, crashed, failure_of, timed_out
 from hpo_spark.executors.threads import thread_settings
 from hpo_spark.pickling import dumps, loads
 
 __all__ = ["Function", "TrialProcess"]
 
-_OUTPUT_TAIL_BYTES = 4000
+
+_LOADING_S = 120.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,7 @@ class TrialProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._output: IO[bytes] | None = None
+        self._pidfd: int | None = None
         self._sent: set[str] = set()
         self._lock = threading.Lock()
 
@@ -69,16 +72,16 @@ class TrialProcess:
         Args:
             function: What to call.
             arguments: Pickled ``(args, kwargs)``.
-            timeout_s: Seconds until the process and all its descendants are killed; None for no limit.
+            timeout_s: Seconds from the beginning of the call until the process and all its descendants are killed; None
+                for no limit.
         """
         self.start()
-        assert self._pipe is not None and self._output is not None
+        assert self._output is not None
         self._output.truncate(0)
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            outcome = self._exchange(function, arguments, deadline, send_blob=function.key not in self._sent)
+            outcome = self._exchange(function, arguments, timeout_s, send_blob=function.key not in self._sent)
             if outcome is None:  # the process has since forgotten the function
-                outcome = self._exchange(function, arguments, deadline, send_blob=True)
+                outcome = self._exchange(function, arguments, timeout_s, send_blob=True)
             self._sent.add(function.key)
             assert outcome is not None
             return outcome
@@ -87,7 +90,7 @@ class TrialProcess:
             assert timeout_s is not None
             return timed_out(timeout_s)
         except (EOFError, OSError):
-            return crashed(self._cause_of_death(), self._tail())
+            return crashed(self._cause_of_death(), output.tail_of(self._output.fileno()))
         except Exception as error:  # an answer that is no answer, as from user code that wrote into the pipe
             self.kill()
             return failure_of(error, "The trial process gave no readable answer: ")
@@ -119,6 +122,7 @@ class TrialProcess:
                     start_new_session=True,
                 )
             self._pipe = Connection(ours.detach())
+            self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
 
     def kill(self) -> None:
         """Kill the process and all its descendants, and wait until they are gone."""
@@ -133,15 +137,27 @@ class TrialProcess:
             self._discard()
 
     def _exchange(
-        self, function: Function, arguments: bytes, deadline: float | None, *, send_blob: bool
+        self, function: Function, arguments: bytes, timeout_s: float | None, *, send_blob: bool
     ) -> Outcome | None:
         assert self._pipe is not None
         blob = function.blob if send_blob else None
         self._pipe.send_bytes(dumps((function.key, blob, list(function.path), arguments)))
-        if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
-        outcome: Outcome | None = loads(self._pipe.recv_bytes())
+        # Starting Python and importing the function's module is not the call's time, but must end some day.
+        answer = self._receive(None if timeout_s is None else timeout_s + _LOADING_S)
+        if answer == STARTED:
+            answer = self._receive(timeout_s)
+        outcome: Outcome | None = answer
         return outcome
+
+    def _receive(self, timeout_s: float | None) -> Any:
+        """The next message; raises `TimeoutError` if it does not come, and `EOFError` if the process is gone."""
+        assert self._pipe is not None
+        # The pipe alone would not tell: a process that the task forked holds it open.
+        sentinels: list[Any] = [self._pipe] if self._pidfd is None else [self._pipe, self._pidfd]
+        ready = wait(sentinels, timeout_s)
+        if self._pipe in ready:
+            return loads(self._pipe.recv_bytes())
+        raise EOFError if ready else TimeoutError
 
     def _cause_of_death(self) -> str:
         assert self._process is not None
@@ -159,17 +175,13 @@ class TrialProcess:
                 return f"killed by signal {-code}"
         return f"it exited with code {code}"
 
-    def _tail(self) -> str:
-        assert self._output is not None
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - _OUTPUT_TAIL_BYTES))
-        return self._output.read().decode(errors="replace").strip()
-
     def _discard(self) -> None:
         for resource in (self._pipe, self._output):
             if resource is not None:
                 resource.close()
-        self._process = self._pipe = self._output = None
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        self._process = self._pipe = self._output = self._pidfd = None
         self._sent.clear()
 
 

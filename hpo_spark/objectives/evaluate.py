@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
+from hpo_spark import output
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import accepts_context
 from hpo_spark.pickling import dump_task, dumps
@@ -137,4 +138,5 @@ def _describe(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, steps))
     except Exception:  # an exception whose own __str__ raises
         return type(error).__name__
-    return f"{summary}\n\n{text}"
+    printed = output.tail()
+    return f"{summary}\n\n{text}" + (f"\nThe end of its output:\n{printed}\n" if printed else "")

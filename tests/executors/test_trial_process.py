@@ -95,6 +95,20 @@ def print_and_die(_):
     os._exit(1)
 
 
+def fork_and_die(_):
+    if os.fork() == 0:
+        time.sleep(30)  # holds the pipe open
+        os._exit(0)
+    os._exit(9)
+
+
+def test_a_crash_is_noticed_though_a_forked_child_lives_on(make):
+    began = time.monotonic()
+    with make(slots=1) as executor, pytest.raises(WorkerCrashed, match="exited with code 9"):
+        executor.submit(fork_and_die, 1).result(timeout=60)
+    assert time.monotonic() - began < 20
+
+
 def test_a_running_task_can_be_cancelled(make, tmp_path):
     with make(slots=1) as executor:
         future = executor.submit(write_pids, tmp_path / "pids")
