@@ -28,9 +28,11 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("x", encoding="utf-8")
+        except (NotADirectoryError, PermissionError) as error:
+            raise ConfigError(f"The run folder {path.parent} cannot be written: {error.strerror}.") from None
         except FileExistsError:
             raise ConfigError(
                 f"The folder {path.parent} holds a study already, and nothing of it is overwritten: "

@@ -419,6 +419,12 @@ def test_a_folder_that_holds_a_study_is_not_overwritten(tmp_path):
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"file/run cannot be written"):
+        run(out=tmp_path / "file" / "run")
+
+
 def test_a_function_may_have_data():
     def objective(params, context):
         assert context.data.train.x.shape == (85, 2)

@@ -55,7 +55,7 @@ class SparkExecutor(PooledExecutor):
         self, spark: SparkSession | SparkContext, slots: int | None = None, task_timeout_s: float | None = None
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s)
-        self._context: SparkContext = getattr(spark, "sparkContext", spark)
+        self._context = _context_of(spark)
         self._timeout_s = task_timeout_s
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
@@ -188,6 +188,15 @@ class SparkExecutor(PooledExecutor):
     def _release(self) -> None:
         self._functions.clear()
         self._context.pythonExec = self._python
+
+
+def _context_of(spark: SparkSession | SparkContext) -> SparkContext:
+    context: SparkContext = getattr(spark, "sparkContext", spark)
+    if not hasattr(context, "parallelize"):
+        raise TypeError(f"spark must be a SparkSession or SparkContext, got {type(spark).__name__}.")
+    if context._jsc is None:
+        raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.getOrCreate().")
+    return context
 
 
 def _dump_arguments(args: tuple[Any, ...]) -> Any:

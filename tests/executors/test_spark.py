@@ -102,6 +102,11 @@ def test_large_maps_keep_their_order(spark):
         assert list(executor.map(str, range(50_000))) == [str(n) for n in range(50_000)]
 
 
+def test_what_is_no_session_is_refused():
+    with pytest.raises(TypeError, match=r"SparkSession or SparkContext, got str"):
+        SparkExecutor("local[2]")
+
+
 def test_a_bad_chunksize_is_refused(spark):
     with SparkExecutor(spark) as executor, pytest.raises(ValueError, match="chunksize=0"):
         executor.map(abs, [1], chunksize=0)
