@@ -19,16 +19,25 @@ from typing import Any
 import cloudpickle
 
 from hpo_spark.errors import TaskNotPicklable
+from hpo_spark.role import is_worker
 
-__all__ = ["dump_item", "dump_task", "dumps", "load_item", "loads", "send_by_value"]
+__all__ = ["dump_arguments", "dump_item", "dump_task", "dumps", "load_item", "loads", "send_by_value"]
 
-loads = pickle.loads
+
+def loads(blob: bytes) -> Any:
+    """Undo `dumps`."""
+    value = pickle.loads(blob)
+    if is_worker():
+        _from_driver.update(set(_CLASSES_BY_TRACKER) - _from_here)
+    return value
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle by value what a worker cannot import."""
+    """Pickle by value what the other side cannot import."""
     with io.BytesIO() as buffer:
         _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+        if is_worker():
+            _from_here.update(set(_CLASSES_BY_TRACKER) - _from_driver)
         return buffer.getvalue()
 
 
@@ -40,6 +49,8 @@ def dump_task(function: Callable[..., Any]) -> bytes:
     """
     try:
         return dumps(function)
+    except TaskNotPicklable:  # of a function inside, which has named it
+        raise
     except Exception as error:
         culprit = _find_culprit(function)
         where = f"because of {culprit}" if culprit else "for a reason that follows"
@@ -52,6 +63,20 @@ def dump_task(function: Callable[..., Any]) -> bytes:
 def send_by_value(module: ModuleType) -> None:
     """Have what a module defines travel with whatever uses it: workers need not have the module."""
     cloudpickle.register_pickle_by_value(module)
+
+
+def dump_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Pickle the arguments of a call.
+
+    Raises:
+        TaskNotPicklable: Names the function.
+    """
+    try:
+        return dumps((args, kwargs))
+    except Exception as error:
+        raise TaskNotPicklable(
+            f"The arguments of {_describe(function)} cannot be sent to a worker: {type(error).__name__}: {error}."
+        ) from error
 
 
 class Pickled(bytes):
@@ -81,7 +106,30 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if creator is not None and type(obj) is creator.MetaCreator:
             _remember(obj)
             return _creator_class, obj.reduce_args
+        if is_worker() and isinstance(obj, type) and (tracker := _TRACKED_CLASSES.get(obj)) in _from_driver:
+            return _class_of_driver, (tracker, obj.__module__, obj.__qualname__)
         return super().reducer_override(obj)
+
+
+# cloudpickle gives each class that travels by value an identity, which a worker keeps. Sending such a class back by
+# value would overwrite the driver's methods and attributes with the worker's.
+_TRACKED_CLASSES: Any = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+_CLASSES_BY_TRACKER: Any = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+# In a worker, the identities that came with tasks, and those of classes that tasks defined.
+_from_driver: set[str] = set()
+_from_here: set[str] = set()
+
+
+def _class_of_driver(tracker: str, module: str, qualname: str) -> Any:
+    """The class that went to the worker: the very object, or the one of that name."""
+    if tracker in _CLASSES_BY_TRACKER:
+        return _CLASSES_BY_TRACKER[tracker]
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    if found is None:
+        raise pickle.UnpicklingError(f"the class {module}.{qualname} is not known here any more")
+    return found
 
 
 # Classes of deap.creator that this process has sent or received, newest last: under one name there can be several,

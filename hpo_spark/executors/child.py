@@ -6,9 +6,11 @@ one that was sent once is not sent or unpickled again. It dies with its parent, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ from typing import Any
 from hpo_spark import output
 from hpo_spark.executors.outcome import Outcome, call, failure_of
 from hpo_spark.pickling import loads
+from hpo_spark.role import become_worker
 
 __all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
 
@@ -66,7 +69,9 @@ def main(descriptor: int, parent: int) -> None:
         parent: Process id of the parent, to notice one that died before this process could ask for its signal.
     """
     _die_with_parent(parent)
+    _leave_nobody_behind(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    become_worker()
     output.begin()
     functions = FunctionCache()
     frozen = False
@@ -112,6 +117,26 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
     if sys.platform != "linux":
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _leave_nobody_behind(descriptor: int) -> None:
+    """Fork a guardian that outlives this process and then kills whatever it started.
+
+    The supervisor does the same while it lives; but Spark ends a cancelled task's worker with SIGKILL.
+    """
+    trial_process = os.getpid()
+    if os.fork() > 0:
+        return
+    os.close(descriptor)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.getppid() == trial_process:
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):
+                select.select([os.pidfd_open(trial_process)], [], [])
+        else:
+            time.sleep(0.5)
+    os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 
 
 def _watch_parent(parent: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -15,12 +16,14 @@ from hpo_spark.errors import TaskCancelled
 from hpo_spark.executors.base import FunctionBook
 from hpo_spark.executors.outcome import Failure, Outcome, unwrap
 from hpo_spark.executors.supervisor import Function
-from hpo_spark.pickling import dumps
+from hpo_spark.pickling import dump_arguments
 
 __all__ = ["PooledExecutor", "Task"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_INTERRUPT_EVERY_S = 0.2
 
 _task_numbers = count()
 
@@ -74,7 +77,7 @@ class PooledExecutor(Executor):
         try:
             with self._lock:
                 function = self._functions.pickled(fn)
-            task = Task(function, dumps((args, kwargs)))
+            task = Task(function, dump_arguments(fn, args, kwargs))
         except Exception as error:
             return self._threads.submit(_raise, error)
         with self._lock:
@@ -90,8 +93,16 @@ class PooledExecutor(Executor):
             task = self._tasks.get(future)
             if task is not None and not future.done():
                 task.cancelled = True
-                if task.running:
-                    self._interrupt(task)
+                threading.Thread(target=self._interrupt_until_gone, args=(task,), daemon=True).start()
+
+    def _interrupt_until_gone(self, task: Task) -> None:
+        # What comes before the task has really begun is lost, so it is said until the task has ended.
+        while True:
+            with self._lock:
+                if not task.running:
+                    return
+                self._interrupt(task)
+            time.sleep(_INTERRUPT_EVERY_S)
 
     def _run(self, task: Task) -> Any:
         with self._lock:
@@ -117,9 +128,13 @@ class PooledExecutor(Executor):
         self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
         if wait:
             self._threads.shutdown(wait=True)
+            self._finish()
             self._release()
         else:
             threading.Thread(target=self.shutdown, name=f"{type(self).__name__}-shutdown").start()
+
+    def _finish(self) -> None:
+        """Wait for work that is not in the pool's threads."""
 
     def _release(self) -> None:
         """Let go of processes and files; called when no task is left, possibly more than once."""

@@ -42,7 +42,9 @@ class ProcessExecutor(PooledExecutor):
 
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process
-        self._busy[task.number] = process
+        process.start()
+        with self._lock:
+            self._busy[task.number] = process
         try:
             return process.run(task.function, task.arguments, self._timeout_s)
         finally:

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,7 +46,7 @@ class SparkExecutor(PooledExecutor):
 
     Args:
         spark: A `SparkSession` or `SparkContext`.
-        slots: Tasks that run at once; None for what the cluster offers now.
+        slots: Tasks that run at once; None for what the cluster offers now. More than it offers is what it may grow to.
         task_timeout_s: Seconds, from its start on the worker, after which a submitted task is killed and its future
             raises `TaskTimeout`; None for no limit.
     """
@@ -59,14 +59,16 @@ class SparkExecutor(PooledExecutor):
         self._timeout_s = task_timeout_s
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
-        self._python = self._context.pythonExec
-        if self._context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
-            # Spark would take the python3 that comes first on PATH, which need not have this package.
-            self._context.pythonExec = sys.executable
+        self._maps: set[threading.Thread] = set()
+        self._released = False
+        _lend_python(self._context)
         # What the caller's thread says of its jobs (scheduler pool, tags) holds for those of the pool's threads.
         self._properties = self._context._jsc.sc().getLocalProperties()
-        slots = slots or self._cluster_slots()
-        super().__init__(slots, window=_WINDOW_PER_SLOT * slots, prepare_thread=self._inherit_properties)
+        self._cluster_slots = _slots_of_cluster(self._context)
+        slots = slots or self._cluster_slots
+        # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
+        window = slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
+        super().__init__(slots, window, prepare_thread=self._inherit_properties)
 
     def map(
         self,
@@ -82,7 +84,7 @@ class SparkExecutor(PooledExecutor):
         own; where that is needed, use `submit`.
 
         Args:
-            fn: What to call; pickled once.
+            fn: What to call; pickled at each call of `map`, for what it refers to may have changed.
             *iterables: Its arguments, as for the built-in `map`.
             timeout: Seconds until the iterator raises `TimeoutError`, counted from this call.
             chunksize: Items to a task; None spreads them over four tasks a slot.
@@ -92,7 +94,7 @@ class SparkExecutor(PooledExecutor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            function = self._functions.pickled(fn)
+            function = self._functions.pickled_anew(fn)
         items = [_dump_arguments(args) for args in zip(*iterables, strict=False)]
         size = chunksize or max(1, -(-len(items) // (_SLICES_PER_SLOT * self.slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
@@ -100,7 +102,9 @@ class SparkExecutor(PooledExecutor):
             return iter(())
         group = f"{self._name}-map-{next(_map_numbers)}"
         job: Future[list[list[Any]]] = Future()
-        threading.Thread(target=self._run_map, args=(function, chunks, group, job), name=group, daemon=True).start()
+        thread = threading.Thread(target=self._run_map, args=(function, chunks, group, job), name=group, daemon=True)
+        self._maps = {other for other in self._maps if other.is_alive()} | {thread}
+        thread.start()
         return self._results(job, group, deadline)
 
     def drop(self, future: Future[Any]) -> bool:
@@ -114,7 +118,7 @@ class SparkExecutor(PooledExecutor):
         with self._lock:
             task = self._tasks.get(future)
             at_spark = sorted(other.number for other in self._tasks.values() if other.running)
-        if task is None or task.number in at_spark[: self.slots] or future.done():
+        if task is None or task.number in at_spark[: min(self.slots, self._cluster_slots)] or future.done():
             return False
         self.cancel(future)
         return True
@@ -146,13 +150,7 @@ class SparkExecutor(PooledExecutor):
         return outcome
 
     def _interrupt(self, task: Task) -> None:
-        threading.Thread(target=self._cancel_job, args=(task,), daemon=True).start()
-
-    def _cancel_job(self, task: Task) -> None:
-        # Spark forgets a cancellation that comes before the job, so it is said until the task has ended.
-        while task.running:
-            self._context.cancelJobGroup(self._group(task))
-            time.sleep(0.2)
+        self._context.cancelJobGroup(self._group(task))
 
     def _group(self, task: Task) -> str:
         return f"{self._name}-task-{task.number}"
@@ -162,11 +160,13 @@ class SparkExecutor(PooledExecutor):
         from py4j.protocol import Py4JError
 
         context = self._context
+        _check_alive(context)
         context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
         try:
             results: list[Any] = context.parallelize(items, len(items)).mapPartitions(function).collect()
             return results
         except Py4JError as error:
+            _check_alive(context)
             raise WorkerCrashed(f"Spark gave the job {group} up: {_first_cause(error)}") from error
 
     def _broadcast(self, function: Function) -> Broadcast[Function]:
@@ -181,13 +181,46 @@ class SparkExecutor(PooledExecutor):
     def _inherit_properties(self) -> None:
         self._context._jsc.sc().setLocalProperties(self._properties.clone())
 
-    def _cluster_slots(self) -> int:
-        cpus = int(self._context.getConf().get("spark.task.cpus", "1") or 1)
-        return max(1, int(self._context.defaultParallelism) // cpus)
+    def _finish(self) -> None:
+        for thread in self._maps:
+            thread.join()
 
     def _release(self) -> None:
         self._functions.clear()
-        self._context.pythonExec = self._python
+        if not self._released:
+            self._released = True
+            _return_python(self._context)
+
+
+def _check_alive(context: SparkContext) -> None:
+    if context._jsc is None or context._jsc.sc().isStopped():
+        raise BrokenExecutor("The Spark session was stopped while the executor was using it.")
+
+
+def _slots_of_cluster(context: SparkContext) -> int:
+    cpus = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    return max(1, int(context.defaultParallelism) // cpus)
+
+
+# For each context how many executors have set its Python, and what it was before.
+_lent: weakref.WeakKeyDictionary[SparkContext, tuple[int, str]] = weakref.WeakKeyDictionary()
+
+
+def _lend_python(context: SparkContext) -> None:
+    """Have local workers run this Python: Spark would take the first on PATH, which need not have this package."""
+    if not context.master.startswith("local") or "PYSPARK_PYTHON" in os.environ:
+        return
+    users, before = _lent.get(context, (0, context.pythonExec))
+    _lent[context] = users + 1, before
+    context.pythonExec = sys.executable
+
+
+def _return_python(context: SparkContext) -> None:
+    users, before = _lent.pop(context, (0, ""))
+    if users > 1:
+        _lent[context] = users - 1, before
+    elif users == 1:
+        context.pythonExec = before
 
 
 def _context_of(spark: SparkSession | SparkContext) -> SparkContext:

@@ -16,6 +16,7 @@ from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure
 from hpo_spark.executors.supervisor import Function, TrialProcess
 from hpo_spark.executors.threads import limit_threads
 from hpo_spark.pickling import load_item
+from hpo_spark.role import become_worker
 
 __all__ = ["MapTask", "TrialTask"]
 
@@ -56,6 +57,7 @@ class MapTask:
 
     def __call__(self, chunks: Iterator[list[Any]]) -> Iterator[list[Any]]:
         """For each item its result, as `dump_item` writes it, or its `Failure`."""
+        become_worker()
         limit_threads(_task_cpus())
         for chunk in chunks:
             yield self._run(chunk)

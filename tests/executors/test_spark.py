@@ -1,3 +1,4 @@
+import itertools
 import os
 import sys
 import threading
@@ -100,6 +101,48 @@ def test_many_functions_leave_few_broadcasts(spark):
 def test_large_maps_keep_their_order(spark):
     with SparkExecutor(spark) as executor:
         assert list(executor.map(str, range(50_000))) == [str(n) for n in range(50_000)]
+
+
+def test_fewer_slots_than_the_cluster_has_are_kept(spark):
+    with SparkExecutor(spark, slots=1) as executor:
+        spans = [future.result(timeout=60) for future in [executor.submit(span, 0.4) for _ in range(4)]]
+    ordered = sorted(spans)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ordered))
+
+
+def span(seconds):
+    began = time.time()
+    time.sleep(seconds)
+    return began, time.time()
+
+
+def test_map_takes_a_function_as_it_is_now(spark):
+    factor = [1]
+    with SparkExecutor(spark) as executor:
+        closure = lambda x: factor[0] * x  # noqa: E731
+        assert list(executor.map(closure, [1, 2])) == [1, 2]
+        factor[0] = 10
+        assert list(executor.map(closure, [1, 2])) == [10, 20]
+
+
+def test_executors_share_a_session_and_return_what_they_changed(spark):
+    before = spark.sparkContext.pythonExec
+    first, second = SparkExecutor(spark), SparkExecutor(spark)
+    first.shutdown()
+    first.shutdown()
+    assert second.submit(abs, -3).result(timeout=60) == 3
+    second.shutdown()
+    assert spark.sparkContext.pythonExec == before
+
+
+def test_shutdown_waits_for_a_map(spark, tmp_path):
+    def touch(name):
+        time.sleep(0.5)
+        (tmp_path / name).touch()
+
+    with SparkExecutor(spark) as executor:
+        executor.map(touch, ["a", "b", "c"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
 
 
 def test_what_is_no_session_is_refused():

@@ -67,7 +67,9 @@ def main(executor):
         for individual, fitness in zip(offspring, toolbox.map(toolbox.evaluate, offspring), strict=True):
             individual.fitness.values = fitness
         population[:] = offspring
+    before = vars(LearningRate).copy()
     grown = list(toolbox.map(grow, population))
+    assert vars(LearningRate) == before  # the worker's copy of the class did not come back over ours
     assert all(type(individual) is creator.Individual for individual in grown)
     assert all(type(individual.fitness) is creator.FitnessMax for individual in grown)
     print([(individual.value, individual.fitness.values) for individual in grown])
