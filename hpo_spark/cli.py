@@ -6,6 +6,7 @@ import enum
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,12 +21,14 @@ from typing import Annotated, ParamSpec
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
 
 from hpo_spark.config import StudyFile, read_study_file
 from hpo_spark.errors import ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable
 from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.journal import check_folder
 from hpo_spark.progress import LiveProgress, PlainProgress
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import summary
@@ -136,19 +139,18 @@ def run(
     """Run the search that a study file describes."""
     console = _console()
     _log_to(_console(stderr=True) if quiet else console)
-    file = read_study_file(study_file, overrides or [])
-    where = executor.value if executor else file.model.executor
+    chosen = [] if executor is None else [f"executor={executor.value}"]
+    file = read_study_file(study_file, [*(overrides or []), *chosen])
+    where = file.model.executor
     if master is not None and where != "spark":
         raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
-    folder = out or Path("runs") / f"{file.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (folder / "journal.jsonl").exists():
-        raise ConfigError(
-            f"--out {folder}: holds a study already, and nothing of it is overwritten; choose another folder."
-        )
+    if where == "serial" and file.model.resources.timeout_s is not None:
+        raise ConfigError("resources.timeout_s: the executor 'serial' cannot end a trial; use processes or spark.")
+    folder = out or Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     study = file.study(folder)
-    study.prepare()
     if where == "spark":
         check_environment(master)
+    check_folder(folder)
     with _open_executor(where, file, master) as pool:
         result = _search(study, file, pool, console, quiet)
     return _report(result, folder, console, quiet)
@@ -157,9 +159,7 @@ def run(
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
     live = LiveProgress(console, slots_of(pool), file.limits.max_trials) if console.is_terminal else None
     if not quiet:
-        console.print(
-            f"[bold]{study.name}[/bold]: searching {len(study.space)} parameter(s) with {study.searcher.name}"
-        )
+        console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
     try:
         return study.run(pool, **vars(file.limits))
@@ -181,9 +181,21 @@ def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
     return INTERRUPTED if result.state == "interrupted" else FINISHED
 
 
+class _Console(Console):
+    """A console whose reader may leave, as ``head`` does: the search goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def _as_folder(name: str) -> str:
+    """A study's name as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "study"
+
+
 def _console(stderr: bool = False) -> Console:
     """Where to write; a log file or a pipe has no width, so tables there are as wide as they like."""
-    console = Console(stderr=stderr, highlight=False)
+    console = _Console(stderr=stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_FILES
     return console

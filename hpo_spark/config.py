@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_spark import yaml
 from hpo_spark.data import DataSource
 from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
 from hpo_spark.searchers import make_searcher
@@ -24,6 +25,22 @@ from hpo_spark.study import Study
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "read_study_file"]
+
+# What a metric's name holds where less is better.
+_LOSSES = (
+    "loss",
+    "error",
+    "mse",
+    "mae",
+    "mape",
+    "msle",
+    "entropy",
+    "divergence",
+    "hinge",
+    "logcosh",
+    "poisson",
+    "huber",
+)
 
 _Way = Literal["minimize", "maximize"]
 
@@ -36,7 +53,7 @@ class StudySection(_Section):
     """``study``: what is searched for, and for how long."""
 
     name: str | None = Field(None, min_length=1)
-    direction: _Way | list[_Way] | None = None
+    direction: _Way | Annotated[list[_Way], Field(min_length=1)] | None = None
     seed: int | None = Field(None, ge=0)
     max_trials: int | None = Field(None, gt=0)
     max_epochs: int | None = Field(None, gt=0)
@@ -44,6 +61,7 @@ class StudySection(_Section):
     target: float | None = Field(None, allow_inf_nan=False)
     patience: int | None = Field(None, gt=0)
     max_failures: int | None = Field(None, gt=0)
+    deterministic: Literal[False] = False
 
 
 class ObjectiveSection(_Section):
@@ -63,11 +81,16 @@ class ResourcesSection(_Section):
     """``resources``: what one trial may use."""
 
     cpus: int | None = Field(None, gt=0)
+    gpus: Literal[0] = 0
+    memory_mb: None = None
     timeout_s: float | None = Field(None, gt=0)
 
 
 class FileModel(_Section):
-    """A whole study file."""
+    """A whole study file.
+
+    Keys that allow a single value belong to what this version does not do; study files may say so.
+    """
 
     study: StudySection = StudySection()
     space: dict[str, Any]
@@ -77,6 +100,11 @@ class FileModel(_Section):
     objective: ObjectiveSection
     executor: Literal["spark", "processes", "serial"] = "spark"
     resources: ResourcesSection = ResourcesSection()
+    pruner: None = None
+    fidelity: None = None
+    confirm: None = None
+    fuse: Literal["auto", "off"] = "auto"
+    tracking: Annotated[list[str], Field(max_length=0)] = []
 
 
 def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
@@ -169,7 +197,10 @@ class StudyFile:
             return FunctionObjective(function, data)
         if data is None:
             raise self.where.error(("objective",), "a keras objective needs the key data, such as data: digits.")
-        return KerasObjective(function, data, **given)
+        with self.where.at("objective"):
+            if function is mlp.build_model:
+                mlp.check_names([*self.space, *self.model.fixed])
+            return KerasObjective(function, data, **given)
 
     @property
     def direction(self) -> str | list[str]:
@@ -179,7 +210,7 @@ class StudyFile:
             return section.direction if isinstance(section.direction, str) else [*section.direction]
         metrics = self.model.objective.metric or "value"
         ways = [
-            "minimize" if any(word in metric for word in ("loss", "error", "mse", "mae")) else "maximize"
+            "minimize" if any(word in metric for word in _LOSSES) else "maximize"
             for metric in ([metrics] if isinstance(metrics, str) else metrics)
         ]
         return ways[0] if len(ways) == 1 else ways
@@ -188,7 +219,7 @@ class StudyFile:
         """Build the study.
 
         Raises:
-            ConfigError: If what the file says makes no sense.
+            ConfigError: If what the file says makes no sense, or its data cannot be had.
         """
         model = self.model
         space = self.space
@@ -212,6 +243,14 @@ class StudyFile:
                 x0=model.x0,
                 name=self.name,
             )
+        n_metrics = len(objective._metrics) if isinstance(objective, KerasObjective) else len(directions)
+        if n_metrics != len(directions):
+            raise self.where.error(
+                ("objective", "metric"),
+                f"names {n_metrics} metric(s), but study.direction {len(directions)} direction(s).",
+            )
+        with self.where.at("objective", "data"):
+            study.prepare()
         study.set_description(self._resolved(study.seed))
         return study
 
@@ -280,7 +319,8 @@ class _Locator:
         """An error about a key."""
         key = tuple(key)
         name = ".".join(map(str, key))
-        if any(key[: len(other)] == other for other in self._overridden):
+        message = message.removeprefix(f"{name}: ")
+        if any(key[: len(other)] == other or other[: len(key)] == key for other in self._overridden):
             return ConfigError(f"--set {name}: {message}")
         line = next((self._lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self._lines), None)
         where = f"{self._path}, line {line}" if line else str(self._path)
@@ -312,7 +352,7 @@ class _At:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ConfigError):
+        if isinstance(error, ValueError):  # ConfigError and DataError are
             raise self._locator.error(self._key, str(error)) from None
 
 

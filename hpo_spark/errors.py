@@ -67,6 +67,13 @@ class EvaluationError(HpoSparkError, RuntimeError):
 class TaskTimeout(HpoSparkError, TimeoutError):
     """A task ran past its time limit and was killed."""
 
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(limit_s)
+
+    def __str__(self) -> str:
+        return f"ran past its time limit of {self.limit_s:g} s and was killed."
+
 
 class TaskCancelled(HpoSparkError, RuntimeError):
     """A running task was cancelled by its owner."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,28 @@ from hpo_spark.errors import ConfigError
 from hpo_spark.plain import dump_line
 from hpo_spark.trial import Trial
 
-__all__ = ["FORMAT", "Journal", "read_trials"]
+__all__ = ["FORMAT", "Journal", "check_folder", "read_trials"]
 
 FORMAT = 1
+
+
+def check_folder(folder: Path) -> None:
+    """Make a run folder.
+
+    Raises:
+        ConfigError: If it cannot be written, or holds a study already.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"The run folder {folder} cannot be written: {error.strerror or error}.") from None
+    if (folder / "journal.jsonl").exists():
+        raise ConfigError(
+            f"The folder {folder} holds a study already, and nothing of it is overwritten: "
+            "choose another folder, or remove this one first."
+        )
 
 
 class Journal:
@@ -24,20 +44,12 @@ class Journal:
         path: The file; it must not exist yet.
 
     Raises:
-        ConfigError: If there is a journal already.
+        ConfigError: If there is a journal already, or the folder cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("x", encoding="utf-8")
-        except (NotADirectoryError, PermissionError) as error:
-            raise ConfigError(f"The run folder {path.parent} cannot be written: {error.strerror}.") from None
-        except FileExistsError:
-            raise ConfigError(
-                f"The folder {path.parent} holds a study already, and nothing of it is overwritten: "
-                "choose another folder, or remove this one first."
-            ) from None
+        check_folder(path.parent)
+        self._file = path.open("x", encoding="utf-8", errors="backslashreplace")
 
     def start(self, header: Mapping[str, Any]) -> None:
         """Write what the study is: the first record."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -22,11 +23,14 @@ __all__ = ["Choice", "Float", "Int", "Parameter", "When"]
 
 When: TypeAlias = Mapping[str, Any]
 
+# This share of a prior is even over the range, so that no value in it is out of reach, however far from the mean.
+_EVEN_SHARE = 1e-3
 # Without bounds, a normal prior is cut this many standard deviations from its mean: one draw in 1.7 million lies
 # beyond.
 _UNBOUNDED_SD = 5.0
 # A gene is a double, with 53 bits, of which rounding costs a few.
 _MAX_LEVELS = 2**50
+_MAX_LOG_LEVELS = 2**36
 
 
 class _Numeric:
@@ -36,6 +40,17 @@ class _Numeric:
     high: float | None
     log: bool
     step: float | None
+
+    def _check_levels(self) -> None:
+        limit = _MAX_LOG_LEVELS if self.log else _MAX_LEVELS
+        low, high = self._bounds
+        if not math.isfinite(high - low):
+            raise SpaceError(f"the range must be finite, got low={low!r}, high={high!r}.")
+        if self._spacing is not None and (high - low) / self._spacing >= limit:
+            raise SpaceError(
+                f"a gene cannot tell more than 2**{limit.bit_length() - 1} values apart, got low={low!r}, "
+                f"high={high!r}, step={self._spacing!r}."
+            )
 
     def _check_range(self) -> None:
         low, high, step = self.low, self.high, self.step
@@ -70,7 +85,8 @@ class _Numeric:
 
     def _level(self, index: int) -> float:
         # Decimal keeps 0.1 + 2 * 0.1 at 0.3, the number that the user would write.
-        return float(Decimal(str(self._bounds[0])) + index * Decimal(str(self._spacing)))
+        level = float(Decimal(str(self._bounds[0])) + index * Decimal(str(self._spacing)))
+        return min(self._bounds[1], level)
 
     @cached_property
     def _edges(self) -> tuple[float, float]:
@@ -118,7 +134,7 @@ class _Numeric:
         assert self._spacing is not None
         index = round((value - low) / self._spacing)
         level = self._level(min(index, self.levels - 1))
-        if abs(level - value) > 1e-9 * max(1.0, abs(level)):
+        if abs(level - value) > 1e-6 * self._spacing and not math.isclose(level, value, rel_tol=1e-12):
             raise SpaceError(f"must be {low!r} plus a whole number of steps of {self._spacing!r}, got {value!r}.")
         return level
 
@@ -132,7 +148,8 @@ class Float(_Numeric):
         high: Largest value; above ``low``.
         log: Search the logarithm evenly, as for a learning rate; needs ``low`` above 0.
         step: Distance between allowed values, counted from ``low``; None for a continuous range.
-        prior: ``"normal"`` or ``"lognormal"`` where values near a guess are likelier. The normal is cut at ``low``
+        prior: ``"normal"`` or ``"lognormal"`` where values near a guess are likelier; one draw in a thousand is even
+            over the range. The normal is cut at ``low``
             and ``high``; without them, 5 standard deviations from the mean.
         mean: Mean of the prior; of the logarithm for ``"lognormal"``.
         sd: Standard deviation of the prior, above 0; of the logarithm for ``"lognormal"``.
@@ -159,6 +176,7 @@ class Float(_Numeric):
             if self.mean is not None or self.sd is not None:
                 raise SpaceError(f"mean and sd belong to a prior, got mean={self.mean!r}, sd={self.sd!r}, prior=None.")
             self._check_range()
+            self._check_levels()
             return
         if self.prior not in ("normal", "lognormal"):
             raise SpaceError(f"prior must be 'normal' or 'lognormal', got prior={self.prior!r}.")
@@ -174,12 +192,13 @@ class Float(_Numeric):
                 raise SpaceError(f"prior='lognormal' needs low of 0 or above, got low={self.low!r}.")
         elif self.step is not None:
             raise SpaceError(f"step needs low and high, got step={self.step!r}.")
-        if self._edges[1] - self._edges[0] < 1e-9:
+        if self._mass() < 1e-9:
             low, high = self._bounds
             raise SpaceError(
                 f"the prior all but excludes the range, got low={low!r}, high={high!r}, "
                 f"mean={self.mean!r}, sd={self.sd!r}."
             )
+        self._check_levels()
 
     @property
     def _bounds(self) -> tuple[float, float]:
@@ -201,15 +220,28 @@ class Float(_Numeric):
     def _warp(self, value: float) -> float:
         if self.prior is None:
             return super()._warp(value)
-        if self.prior == "lognormal":
-            return self._normal.cdf(math.log(value)) if value > 0 else 0.0
-        return self._normal.cdf(value)
+        low, high = self._bounds
+        even = (value - low) / (high - low)
+        return (1 - _EVEN_SHARE) * self._cdf(value) / self._mass() + _EVEN_SHARE * even
 
     def _unwarp(self, warped: float) -> float:
         if self.prior is None:
             return super()._unwarp(warped)
-        quantile = self._normal.inv_cdf(min(1 - 1e-16, max(1e-300, warped)))
-        return math.exp(min(quantile, 700.0)) if self.prior == "lognormal" else quantile
+        low, high = self._bounds
+        margin = (self._spacing or 0.0) / 2
+        low, high = low - margin, high + margin
+        while low < (middle := (low + high) / 2) < high:
+            low, high = (middle, high) if self._warp(middle) < warped else (low, middle)
+        return middle
+
+    def _cdf(self, value: float) -> float:
+        if self.prior == "normal":
+            return self._normal.cdf(value)
+        return self._normal.cdf(math.log(value)) if value > 0 else 0.0
+
+    def _mass(self) -> float:
+        low, high = self._bounds
+        return self._cdf(high) - self._cdf(low)
 
     def encode(self, value: Any) -> float:
         """The gene of a value."""
@@ -250,8 +282,7 @@ class Int(_Numeric):
         """Raise `SpaceError` unless the definition makes sense."""
         _check_numbers(self, ("low", "high", "step"), whole=True)
         self._check_range()
-        if self.levels is not None and self.levels > _MAX_LEVELS:
-            raise SpaceError(f"a gene cannot tell more than 2**50 values apart, got low={self.low}, high={self.high}.")
+        self._check_levels()
 
     @property
     def _spacing(self) -> float:
@@ -294,6 +325,8 @@ class Choice:
     when: When | None = None
 
     def __post_init__(self) -> None:
+        if hasattr(self.values, "tolist"):  # an array
+            object.__setattr__(self, "values", self.values.tolist())
         if isinstance(self.values, Sequence) and not isinstance(self.values, str):
             object.__setattr__(self, "values", list(self.values))
 
@@ -305,6 +338,7 @@ class Choice:
             raise SpaceError(f"ordered must be true or false, got ordered={self.ordered!r}.")
         for index, value in enumerate(self.values):
             try:
+                _check_keys(value)
                 plain = to_plain(value)
             except TypeError as error:
                 raise SpaceError(f"values must be plain data that JSON can hold: {error}") from None
@@ -342,11 +376,23 @@ class Choice:
 
     def decode(self, gene: float) -> Any:
         """The value of a gene in [0, 1]."""
-        return self._plain[min(self.levels - 1, max(0, int(gene * self.levels)))]
+        return deepcopy(self._plain[min(self.levels - 1, max(0, int(gene * self.levels)))])
 
     def coerce(self, value: Any) -> Any:
         """The value as it stands in ``values``; raises `SpaceError` where it does not."""
-        return self._plain[self._index(value)]
+        return deepcopy(self._plain[self._index(value)])
+
+
+def _check_keys(value: Any) -> None:
+    """Raise `TypeError` for keys that JSON would turn into text."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} of {value!r} must be text.")
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 Parameter: TypeAlias = Float | Int | Choice
@@ -358,6 +404,8 @@ def _check_numbers(parameter: Float | Int, names: tuple[str, ...], whole: bool =
         if value is None:
             continue
         number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if whole and number and abs(value) > _MAX_LEVELS:
+            raise SpaceError(f"{name} must lie within 2**50 of 0, got {name}={value!r}.")
         if not number or not math.isfinite(value):
             kind = "whole number" if whole else "finite number"
             raise SpaceError(f"{name} must be a {kind}, got {name}={value!r}.")

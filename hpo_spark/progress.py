@@ -84,7 +84,7 @@ class LiveProgress(Callback):
         trials, best, seconds = study.trials, study.best_trial, time.monotonic() - self._started
         n_failed = sum(trial.values is None for trial in trials)
         of = f"/{self._max_trials}" if self._max_trials else ""
-        parts: list[Any] = [f"[bold]{study.name}[/bold]", f"trials {len(trials)}{of}"]
+        parts: list[Any] = [Text(study.name, style="bold"), f"trials {len(trials)}{of}"]
         if n_failed:
             parts.append(f"[red]failed {n_failed}[/red]")
         parts.append(

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,12 +94,13 @@ class Runner:
         self._listener = listener
         self._enqueued = enqueued
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._in_flight: dict[int, tuple[Trial, Future[Any]]] = {}
+        self._in_flight: dict[int, tuple[Trial, Future[Any] | None]] = {}
         self._cancelled: set[int] = set()
         self._lock = threading.RLock()
         self._record: dict[str, Trial] = {}
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
+        self._stopped = False
         self._n_submitted = 0
         self._n_repeats = 0
         self._started = time.monotonic()
@@ -135,8 +136,9 @@ class Runner:
         """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
         with self._lock:
             self.reason = self.reason or reason
+            self._stopped = True
             for number, (_, future) in list(self._in_flight.items()):
-                if drop_task(self._executor, future):
+                if future is not None and drop_task(self._executor, future):
                     self._cancelled.add(number)
         self._events.put(None)
 
@@ -147,7 +149,8 @@ class Runner:
                 return False
             self._cancelled.add(number)
             future = self._in_flight[number][1]
-        cancel_task(self._executor, future)
+        if future is not None:
+            cancel_task(self._executor, future)
         return True
 
     def wake(self) -> None:
@@ -170,7 +173,8 @@ class Runner:
                     self.reason = "the searcher has finished"
                 return
             for proposal in proposals:
-                self._take(proposal)
+                if self.reason is None:
+                    self._take(proposal)
             if self._n_repeats >= _MAX_REPEATS and not self._in_flight:
                 self.reason = "the searcher proposes only what is known already"
 
@@ -209,12 +213,21 @@ class Runner:
         self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))
 
     def _submit(self, trial: Trial) -> None:
+        with self._lock:
+            self._in_flight[trial.number] = trial, None
         self._listener.on_ask(trial)
+        if trial.number in self._cancelled or self._stopped:
+            self._in_flight.pop(trial.number)
+            self._settle(replace(trial, state=TrialState.CANCELLED, error="Cancelled."), None)
+            return
         best = self.best.value if self.best else None
         future = self._executor.submit(self._evaluation, trial, best)
         with self._lock:
             self._in_flight[trial.number] = trial, future
+            late = trial.number in self._cancelled
         future.add_done_callback(lambda _: self._events.put(trial.number))
+        if late:
+            cancel_task(self._executor, future)
 
     def _wait(self) -> None:
         """Sleep until something happens, and deal with it."""
@@ -232,34 +245,33 @@ class Runner:
         """A future is done: find out what it means and tell everyone."""
         with self._lock:
             trial, future = self._in_flight.pop(number)
-        try:
-            finished, model = future.result()
-        except TaskNotPicklable:
-            raise
-        except (CancelledError, TaskCancelled):
-            finished, model = replace(trial, state=TrialState.CANCELLED, error="Cancelled."), None
-        except Exception as error:
-            if number not in self._cancelled and self._may_retry(trial, error):
-                logger.warning("trial %d: %s; it runs again in a fresh process", number, error)
-                self._submit(replace(trial, attempt=trial.attempt + 1))
-                return
-            finished, model = self._unfinished(trial, error), None
-        self._settle(finished, model)
+        assert future is not None
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, TaskNotPicklable | BrokenExecutor):
+            raise error
+        if error is None:
+            self._settle(*future.result())
+        elif self._may_retry(trial, error):
+            logger.warning("trial %d: %s; it runs again in a fresh process", number, error)
+            self._submit(replace(trial, attempt=trial.attempt + 1))
+        else:
+            self._settle(self._unfinished(trial, error), None)
 
-    def _may_retry(self, trial: Trial, error: Exception) -> bool:
-        return isinstance(error, WorkerCrashed) and trial.attempt < _MAX_ATTEMPTS and self.reason is None
+    def _may_retry(self, trial: Trial, error: BaseException) -> bool:
+        fresh = trial.attempt < _MAX_ATTEMPTS and trial.number not in self._cancelled and not self._stopped
+        return isinstance(error, WorkerCrashed) and fresh
 
-    def _unfinished(self, trial: Trial, error: Exception) -> Trial:
+    def _unfinished(self, trial: Trial, error: BaseException) -> Trial:
         """The trial of a task that came back without one."""
-        if trial.number in self._cancelled:
+        if trial.number in self._cancelled or isinstance(error, CancelledError | TaskCancelled):
             return replace(trial, state=TrialState.CANCELLED, error="Cancelled.")
-        state = TrialState.FAILED
+        state, seconds = TrialState.FAILED, None
         if isinstance(error, TaskTimeout):
-            state = TrialState.TIMED_OUT
+            state, seconds = TrialState.TIMED_OUT, error.limit_s
         elif isinstance(error, WorkerCrashed):
             state = TrialState.CRASHED
         cause = f"\n{error.__cause__}" if state is TrialState.FAILED and error.__cause__ else ""
-        return replace(trial, state=state, error=f"{type(error).__name__}: {error}{cause}")
+        return replace(trial, state=state, seconds=seconds, error=f"{type(error).__name__}: {error}{cause}")
 
     def _settle(self, trial: Trial, model: bytes | None) -> None:
         is_best = bool(trial.values) and (
@@ -287,6 +299,7 @@ class Runner:
     def _end_all(self) -> None:
         """Cancel what is in flight and record how it ended, within a grace time."""
         self.reason = self.reason or "aborted"
+        self._stopped = True
         for number in list(self._in_flight):
             self.cancel(number)
         deadline = time.monotonic() + _GRACE_S
@@ -297,5 +310,5 @@ class Runner:
                 logger.warning("%d trial(s) did not end within %g s", len(self._in_flight), _GRACE_S)
                 return
             if ended in self._in_flight:
-                with contextlib.suppress(TaskNotPicklable):
+                with contextlib.suppress(TaskNotPicklable, BrokenExecutor):
                     self._end(ended)

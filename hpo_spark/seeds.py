@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 __all__ = ["derive_seed", "seeded"]
+
+logger = logging.getLogger(__name__)
+
+_in_use = threading.Lock()
 
 
 def derive_seed(*entropy: int) -> int:
@@ -18,7 +24,15 @@ def derive_seed(*entropy: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of ``random`` and numpy, and put them back as they were."""
+    """Seed the global generators of ``random`` and numpy, and put them back as they were.
+
+    They are the process's, so threads cannot each have their own: whoever comes while they are in use draws from them
+    as they are.
+    """
+    if not _in_use.acquire(blocking=False):
+        logger.debug("the global generators are in use by another thread, and not seeded")
+        yield
+        return
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -27,3 +41,4 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
+        _in_use.release()

@@ -77,7 +77,13 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
             )
         if task_cpus is not None:
             builder = builder.config("spark.task.cpus", task_cpus)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:  # Java's, of any kind
+        lines = [
+            line.strip() for line in str(error).splitlines() if line.strip() and not line.strip().startswith("at ")
+        ]
+        raise EnvironmentProblem(f"Spark could not start on master {master}: {' '.join(lines[:4])}") from error
     try:
         given = int(session.sparkContext.getConf().get("spark.task.cpus") or 1)
         if task_cpus not in (None, given):
@@ -99,7 +105,10 @@ def _check_java(minimum: int, needs_vectors: bool) -> None:
     if java is None or shutil.which(java) is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "no java is on PATH"
         raise EnvironmentProblem(f"Spark needs Java, but {where}. {install} and set JAVA_HOME, {instead}")
-    report = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    try:
+        report = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentProblem(f"Spark needs Java, but {java} cannot be run: {error}. {install}, {instead}") from None
     match = re.search(r'version "(?:1\.)?(\d+)', report)
     if match is None or int(match[1]) < minimum:
         found = f"is version {match[1]}" if match else "does not tell its version"

@@ -74,7 +74,10 @@ class SearchSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """The space's form in a study file."""
-        return {name: parameter_to_dict(parameter) for name, parameter in self._parameters.items()}
+        return {
+            name: parameter_to_dict(parameter) | ({"when": self._conditions[name]} if self._conditions[name] else {})
+            for name, parameter in self._parameters.items()
+        }
 
     @property
     def names(self) -> list[str]:
@@ -106,7 +109,7 @@ class SearchSpace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchSpace):
             return NotImplemented
-        return list(self._parameters.items()) == list(other._parameters.items())
+        return list(self.to_dict().items()) == list(other.to_dict().items())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -205,7 +208,7 @@ class SearchSpace:
                     "use a Choice, an Int, or a Float with a step.",
                     name,
                 )
-            values = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+            values = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
             if not values:
                 raise SpaceError(f"when={dict(when)!r} gives no value for {parent!r}.", name)
             try:

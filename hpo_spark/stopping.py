@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.trial import Trial, TrialState
@@ -37,7 +38,7 @@ class Limits:
             if value is None:
                 continue
             whole = "int" in str(field.type)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
                 raise ConfigError(f"{field.name} must be a {'whole ' if whole else ''}number, got {value!r}.")
             if field.name != "target" and value <= 0:
                 raise ConfigError(f"{field.name} must be above 0, or null for no limit, got {field.name}={value!r}.")
@@ -57,8 +58,11 @@ class Limits:
         """
         if self.timeout_s is not None and seconds >= self.timeout_s:
             return f"timeout_s={self.timeout_s:g} has passed"
-        if self.max_epochs is not None and count_epochs(trials) >= self.max_epochs:
-            return f"max_epochs={self.max_epochs} are trained"
+        if self.max_epochs is not None:
+            if count_epochs(trials) >= self.max_epochs:
+                return f"max_epochs={self.max_epochs} are trained"
+            if any(trial.values and "epochs" not in trial.metrics for trial in trials):
+                return f"max_epochs={self.max_epochs} cannot be counted: the objective reports no metric 'epochs'"
         n_failed = sum(trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for trial in trials)
         if self.max_failures is not None and n_failed >= self.max_failures:
             return f"max_failures={self.max_failures} is reached"

@@ -7,14 +7,18 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.executors.base import slots_of
+from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import Journal
 from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark.plain import to_plain
 from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.runner import Listener, Runner
@@ -94,19 +98,21 @@ class Study:
         self.objective = objective
         self.directions = _check_directions(direction)
         self.seed = _check_seed(seed)
-        self.fixed = dict(fixed or {})
+        self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
         self.searcher = make_searcher(searcher, space, self.directions, self.seed)
-        self.callbacks = list(callbacks)
+        self.callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         self.out = None if out is None else Path(out)
         self.name = name or (self.out.name if self.out else "study")
         self._description: Mapping[str, Any] | None = None
         self._searcher_choice = searcher
         self._enqueued: deque[Params] = deque()
+        self._x0 = [dict(params) for params in x0]
         for params in x0:
-            self.enqueue(params)
+            self._enqueued.append(space.validate(params))
         self._runner: Runner | None = None
+        self._is_stopped = False
         self._lock = threading.Lock()
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
@@ -134,9 +140,10 @@ class Study:
         Raises:
             SpaceError: (a `ValueError`) If it lies outside the space.
         """
+        if not isinstance(params, Mapping):
+            raise ConfigError(f"A configuration must be a mapping of parameter names to values, got {params!r}.")
         self._enqueued.append(self.space.validate(params))
-        if getattr(self, "_runner", None):
-            assert self._runner is not None
+        if self._runner is not None:
             self._runner.wake()
 
     def cancel(self, number: int) -> bool:
@@ -148,7 +155,8 @@ class Study:
         return self._runner.cancel(number) if self._runner else False
 
     def stop(self) -> None:
-        """End the study once the trials that run have ended; from any thread."""
+        """End the study once the trials that run have ended; from any thread, also before it runs."""
+        self._is_stopped = True
         if self._runner:
             self._runner.stop()
 
@@ -216,10 +224,19 @@ class Study:
                 Listener(self._on_ask, self._on_end),
                 self._enqueued,
             )
+        if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
+            evaluation.check_pickling()
         try:
             self._open(limits)
             self._tell("on_study_start")
-            runner.run()
+            if self._is_stopped:
+                runner.stop()
+            try:
+                runner.run()
+            except Exception as error:
+                runner.reason = f"{type(error).__name__}: {error}"
+                self._conclude(executor, runner, broken=True)
+                raise
             result = self._conclude(executor, runner)
         finally:
             if self._journal is not None:
@@ -246,8 +263,9 @@ class Study:
             },
             "space": self.space.to_dict(),
             "fixed": self.fixed,
+            "x0": self._x0,
             "searcher": _plain_choice(self._searcher_choice),
-            "objective": {"function": _reference(self.objective)},
+            "objective": _describe_objective(self.objective),
         }
 
     def _open(self, limits: Limits) -> None:
@@ -276,8 +294,9 @@ class Study:
                 self._folder.write_best(trial, self.fixed, model)
         self._tell("on_trial_end", trial)
 
-    def _conclude(self, executor: Executor, runner: Runner) -> Result:
-        state = "interrupted" if runner.interrupted else "finished" if runner.best else "failed"
+    def _conclude(self, executor: Executor, runner: Runner, broken: bool = False) -> Result:
+        """Write the result first without its test metrics, which a signal may prevent, and then with them."""
+        state = "interrupted" if runner.interrupted else "finished" if runner.best and not broken else "failed"
         seconds = runner.seconds
         result = Result(
             name=self.name,
@@ -287,28 +306,39 @@ class Study:
             seconds=seconds,
             slots=slots_of(executor),
             reason=runner.reason or "finished",
-            test={} if runner.interrupted else self._test(executor),
             best_model=self._best_model,
             versions=versions(),
         )
-        if self._folder is not None:
-            self._folder.write_result(result)
+        self._write(result)
+        if state == "finished":
+            result = self._with_test(result, executor)
+            self._write(result)
         logger.info(
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
         )
         return result
 
-    def _test(self, executor: Executor) -> dict[str, float]:
-        """The best trial's metrics on the test part: the one time that it is touched."""
+    def _write(self, result: Result) -> None:
+        if self._folder is not None:
+            self._folder.write_result(result)
+
+    def _with_test(self, result: Result, executor: Executor) -> Result:
+        """The result with the best trial's metrics on the test part: the one time that it is touched."""
         test = getattr(self.objective, "test", None)
-        if test is None or self._best_model is None:
-            return {}
+        if test is None:
+            return result
+        if self._best_model is None:
+            return replace(result, test_error="the best trial kept no model")
         try:
-            scores: dict[str, float] = executor.submit(test, self._best_model, self.seed).result()
+            params = {**self.fixed, **result.best_trial.params}
+            scores: dict[str, float] = executor.submit(test, self._best_model, params, self.seed).result()
+        except KeyboardInterrupt:
+            return replace(result, test_error="interrupted")
         except Exception as error:
-            logger.warning("the test part was not evaluated: %s: %s", type(error).__name__, error)
-            return {}
-        return scores
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("the test part was not evaluated: %s", reason)
+            return replace(result, test_error=reason)
+        return replace(result, test=scores)
 
     def _tell(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
@@ -333,9 +363,16 @@ def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
 def _check_seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbits(31)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ConfigError(f"seed must be a whole number of 0 or more, got seed={seed!r}.")
-    return seed
+    return int(seed)
+
+
+def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
+    try:
+        return {str(name): to_plain(value) for name, value in (fixed or {}).items()}
+    except TypeError as error:
+        raise ConfigError(f"fixed must hold plain data: {error}") from None
 
 
 def _plain_choice(choice: str | Mapping[str, Any] | Searcher) -> Any:
@@ -350,6 +387,18 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _reference(objective: Any) -> str:
-    named = getattr(objective, "function", getattr(objective, "build_model", objective))
+def _describe_objective(objective: Any) -> dict[str, Any]:
+    """An objective in the form of a study file, as far as it has one."""
+    builder = getattr(objective, "build_model", None)
+    described = {"function" if builder is None else "keras": _reference(builder or objective)}
+    if (data := getattr(objective, "data", None)) is not None:
+        described["data"] = data.describe
+    for name in ("epochs", "batch_size", "metric"):
+        if builder is not None and hasattr(objective, name):
+            described[name] = getattr(objective, name)
+    return described
+
+
+def _reference(function: Any) -> str:
+    named = getattr(function, "function", function)
     return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__qualname__)}"

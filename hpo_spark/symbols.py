@@ -25,7 +25,7 @@ def load_symbol(reference: str, folders: Sequence[str | os.PathLike[str]] = ("."
 
     Args:
         reference: ``FILE.py:NAME`` or ``MODULE:NAME``.
-        folders: Where a relative file is looked for, in this order.
+        folders: Where a relative file or a module is looked for, in this order.
 
     Raises:
         ConfigError: If the file, the module or the name does not exist, or its import fails.
@@ -34,10 +34,10 @@ def load_symbol(reference: str, folders: Sequence[str | os.PathLike[str]] = ("."
     if not where or not name:
         raise ConfigError(f"{reference!r} must look like 'my_models.py:build_model' or 'package.module:function'.")
     try:
-        module = _load_file(where, folders) if where.endswith(".py") else importlib.import_module(where)
-    except ConfigError:
+        module = _load_file(where, folders) if where.endswith(".py") else _import_module(where, folders)
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit too
         raise ConfigError(f"{reference!r}: importing {where} failed with {type(error).__name__}: {error}") from error
     found: Any = module
     for part in name.split("."):
@@ -46,6 +46,14 @@ def load_symbol(reference: str, folders: Sequence[str | os.PathLike[str]] = ("."
             raise ConfigError(f"{reference!r}: {where} has no {name!r}; it has {public[:20]}.")
         found = getattr(found, part)
     return found
+
+
+def _import_module(where: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleType:
+    # A command's path lacks the folders that a script's would have.
+    for folder in folders:
+        if (path := str(Path(folder).resolve())) not in sys.path:
+            sys.path.append(path)
+    return importlib.import_module(where)
 
 
 def _load_file(where: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleType:

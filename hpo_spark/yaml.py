@@ -71,6 +71,8 @@ def load_with_lines(text: str, source: str) -> tuple[Any, dict[Path, int]]:
             return None, lines
         _visit(node, (), lines, source, text)
         return loader.construct_document(node), lines
+    except RecursionError:
+        raise ConfigError(f"{source}: an alias contains itself.") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}" if mark else ""
@@ -87,6 +89,10 @@ def _visit(node: yaml.Node, path: Path, lines: dict[Path, int], source: str, tex
     if isinstance(node, yaml.MappingNode):
         first: dict[Hashable, yaml.Node] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(
+                    f"{source}, line {key.start_mark.line + 1}: a key must be a word, not a list or a mapping."
+                )
             if key.value in first and key.tag != "tag:yaml.org,2002:merge":
                 other = first[key.value]
                 raise ConfigError(

@@ -191,7 +191,9 @@ def test_when_all_fail_the_cause_is_printed_and_the_code_is_3(folder):
         (["run", "quick.yaml", "--nonsense"], "nonsense"),
         (["run"], "STUDY.yaml"),
         (["walk"], "walk"),
-        (["run", "quick.yaml", "--set", "objective.data=nowhere.npz"], "nowhere.npz"),
+        (["run", "quick.yaml", "--set", "objective.data=nowhere.npz"], "objective.data: The data file"),
+        (["run", "quick.yaml", "--out", "quick.yaml"], "cannot be written"),
+        (["run", "quick.yaml", "--executor", "serial", "--set", "resources.timeout_s=3"], "resources.timeout_s"),
     ],
 )
 def test_wrong_arguments_end_with_2_before_spark_starts(folder, words, message):
@@ -200,6 +202,19 @@ def test_wrong_arguments_end_with_2_before_spark_starts(folder, words, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "runs").exists()
+
+
+def test_a_master_that_is_none_is_said(folder):
+    done = hpo("run", "quick.yaml", "--master", "mesos-like", cwd=folder)
+    assert done.returncode == 2
+    assert "Spark could not start on master mesos-like" in done.stderr
+
+
+def test_a_reader_that_leaves_does_not_end_the_search(folder):
+    command = f"{BIN}/hpo-spark run quick.yaml --executor processes --out runs/x | head -1"
+    subprocess.run(command, shell=True, cwd=folder, env=environment(), timeout=60, capture_output=True, check=False)
+    result, _ = read(folder / "runs" / "x")
+    assert result["trials"] == 6
 
 
 def test_a_folder_with_a_study_is_refused_and_kept(folder):
@@ -308,8 +323,14 @@ def test_the_demo_finds_a_good_classifier(folder, executor):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.name)
-def test_study_files_are_right(path):
+def test_study_files_are_right(path, tmp_path, monkeypatch):
+    import numpy as np
+
     from hpo_spark.config import read_study_file
+
+    images, labels = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    monkeypatch.setenv("HPO_SPARK_DATA", str(tmp_path))
 
     study = read_study_file(path).study(None)
     assert study.searcher.name

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from hpo_spark import KerasObjective, SerialExecutor
@@ -14,6 +15,8 @@ objective:
 @pytest.fixture
 def write(tmp_path):
     (tmp_path / "my_objective.py").write_text("def score(params):\n    return params['x'] ** 2\nnumber = 3\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(5)\n")
+    np.savez(tmp_path / "empty.npz", a=np.zeros(3))
     (tmp_path / "my_data.py").write_text("import numpy as np\ndef load():\n    return np.zeros((9, 2)), np.zeros(9)\n")
 
     def write(text, name="study.yaml"):
@@ -52,6 +55,7 @@ study:
   target: null
   patience: null
   max_failures: null
+  deterministic: false
 space:
   learning_rate: {float: [1.0e-4, 1e-1], log: true}
   hidden_layers: {int: [1, 3]}
@@ -67,8 +71,13 @@ objective:
   batch_size: 32
   metric: val_accuracy
   validation: last 0.15
+pruner: null
+fidelity: null
+confirm: null
 executor: processes
-resources: {cpus: 1, timeout_s: null}
+resources: {cpus: 1, gpus: 0, memory_mb: null, timeout_s: null}
+fuse: auto
+tracking: []
 """
     file = read_study_file(write(text), ["searcher.population=20", "study.max_trials=5", "fixed.dropout=1e-1"])
     study = file.study(None)
@@ -103,8 +112,20 @@ def test_a_short_searcher_can_be_overridden(write):
 
 @pytest.mark.parametrize(("metric", "direction"), [("val_loss", "minimize"), ("val_accuracy", "maximize")])
 def test_the_metric_tells_the_direction(write, metric, direction):
-    text = "space: {x: {int: [1, 2]}}\n" + "objective: {keras: 'hpo_spark.objectives.mlp:build_model', data: digits"
+    text = (
+        "space: {hidden_units: {int: [1, 2]}}\n"
+        + "objective: {keras: 'hpo_spark.objectives.mlp:build_model', data: digits"
+    )
     assert read_study_file(write(f"{text}, metric: {metric}}}\n")).study(None).directions == (direction,)
+
+
+KERAS = """\
+space:
+  learning_rate: {float: [0.1, 1.0]}
+objective:
+  keras: hpo_spark.objectives.mlp:build_model
+  data: digits
+"""
 
 
 def replaced(old, new):
@@ -128,6 +149,25 @@ def replaced(old, new):
         (MINIMAL + "searcher: {name: genetic, population: 0}\n", ["searcher", "population=0"]),
         (MINIMAL + "x0: [{x: 0.5}, {x: 3}]\n", ["line 5", "x0.1", "'x'", "3"]),
         (MINIMAL + "fixed: {x: 3}\n", ["fixed", "'x'"]),
+        (MINIMAL + "study: {direction: []}\n", ["study.direction"]),
+        (MINIMAL + "fixed: &a {b: *a}\n", ["alias"]),
+        (MINIMAL + "? [a, b]\n: 1\n", ["line 5", "key"]),
+        (MINIMAL + "fuse: on\n", ["line 5", "fuse", "'auto' or 'off'"]),
+        (MINIMAL + "tracking: [mlflow]\n", ["tracking"]),
+        (MINIMAL + "searcher: {name: genetic, toolbox: 5}\n", ["searcher", "toolbox=5"]),
+        (MINIMAL + "searcher: {name: genetic, eta: .nan}\n", ["searcher", "eta=nan"]),
+        (MINIMAL + "  data: missing.npz\n", ["line 5", "objective.data", "missing.npz"]),
+        (MINIMAL + "  data: empty.npz\n", ["line 5", "objective.data", "x_train"]),
+        (KERAS + "  metric: accuracy\n", ["objective", "validation part", "'accuracy'"]),
+        (KERAS + "  metric: []\n", ["objective", "metric"]),
+        (
+            KERAS + "  metric: [val_loss, val_accuracy]\nstudy: {direction: minimize}\n",
+            ["objective.metric", "2 metric"],
+        ),
+        (KERAS + "fixed: {lr: 3}\n", ["objective", "no parameter 'lr'"]),
+        (replaced("[-1.0, 1.0]}", "[0, 1], step: 1.0e-320}"), ["line 2", "step=1e-320"]),
+        (replaced("float: [-1.0, 1.0]", "int: [1, 1" + "0" * 400 + "]"), ["line 2", "2**50"]),
+        (replaced("my_objective.py", "exits.py"), ["line 4", "SystemExit"]),
         (MINIMAL + "  epochs: 3\n", ["line 5", "objective.epochs", "keras"]),
         (MINIMAL + "  data: mnits\n", ["line 5", "objective.data", "mnits", "digits"]),
         (MINIMAL + "  data: digits\n  validation: 2.0\n", ["objective", "validation", "2.0"]),

@@ -18,6 +18,10 @@ PARAMETERS = [
     Float(prior="normal", mean=10.0, sd=2.0),
     Float(1e-5, 1.0, prior="lognormal", mean=-4.0, sd=1.0),
     Float(prior="lognormal", mean=0.0, sd=1.0),
+    Float(0.0, 1.0, prior="normal", mean=0.1, sd=0.05),
+    Float(0.0, 1.0, prior="normal", mean=0.9, sd=0.05, step=0.1),
+    Float(1e-4, 1e3, prior="lognormal", mean=-3.0, sd=1.0),
+    Float(0, 1 / 3, step=1 / 15),
     Float(0.0, 10.0, prior="normal", mean=5.0, sd=2.0, step=0.5),
     Int(1, 3),
     Int(-7, 100),
@@ -92,6 +96,9 @@ def test_a_step_gives_the_numbers_that_one_would_write():
         (Float(True, 2.0), ["low=True"]),
         (Int(1.5, 3), ["low=1.5"]),
         (Int(0, 2**60), ["2**50", f"high={2**60}"]),
+        (Int(2**60, 2**60 + 10), ["2**50", f"low={2**60}"]),
+        (Float(-1e308, 1e308), ["finite"]),
+        (Choice([{0: 1.0}, {1: 1.0}]), ["the key 0"]),
         (Float(0.0, 1.0, step=0.0), ["step=0.0"]),
         (Float(0.0, 1.0, step=2.0), ["step=2.0"]),
         (Int(1, 9, step=-1), ["step=-1"]),
@@ -117,6 +124,33 @@ def test_bad_definitions_name_parameter_and_values(parameter, words):
     with pytest.raises(ValueError, match="'rate'") as raised:
         SearchSpace(rate=parameter)
     assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "values"),
+    [
+        (Float(0, 1, prior="normal", mean=0.1, sd=0.05), [0.0, 0.3, 0.55, 0.6, 0.9, 1.0]),
+        (Float(0, 1, prior="normal", mean=0.1, sd=0.05, step=0.1), [0.0, 0.1, 0.6, 0.7, 0.8, 0.9, 1.0]),
+        (Float(1e-4, 1e3, prior="lognormal", mean=-3, sd=1), [1e-4, 0.05, 100.0, 500.0, 1000.0]),
+    ],
+    ids=repr,
+)
+def test_no_value_is_out_of_reach_of_a_prior(parameter, values):
+    assert [parameter.decode(parameter.encode(value)) for value in values] == pytest.approx(values, rel=1e-9)
+
+
+def test_steps_are_told_apart_however_large_the_numbers():
+    with pytest.raises(ValueError, match="steps"):
+        Int(0, 10**10, step=8).coerce(9999999996)
+    with pytest.raises(ValueError, match="steps"):
+        Float(0, 5e-10, step=1e-10).coerce(1.4e-10)
+
+
+def test_a_choice_keeps_its_values_to_itself():
+    choice = Choice([[16], [32]])
+    choice.decode(0.1).append(99)
+    choice.coerce([16]).append(99)
+    assert choice.decode(0.1) == [16]
 
 
 def test_choices_tell_true_from_one_and_take_equal_numbers():

@@ -453,3 +453,116 @@ def print_and_raise(params, context):
     print(f"words of trial {context.number}")
     os.write(2, b"from below\n")
     raise ValueError("after the words")
+
+
+def test_the_last_trials_too_run_again_after_a_crash(tmp_path):
+    study = Study(SPACE, CrashesOnce(str(tmp_path)), "random", "minimize", 0)
+    with ProcessExecutor(2) as executor:
+        result = study.run(executor, max_trials=3)
+    assert result.counts == {"COMPLETED": 3}
+    assert [trial.attempt for trial in result.trials] == [2, 2, 2]
+
+
+class CrashesOnce:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, params, context):
+        mark = os.path.join(self.folder, str(context.number))
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(1)
+        return 1.0
+
+
+def test_stopping_in_the_middle_of_a_batch_stops_the_rest_of_it():
+    class StopAtOnce(Callback):
+        def on_trial_start(self, study, trial):
+            study.stop()
+
+    study = Study(SPACE, slow, "random", "minimize", 0, callbacks=[StopAtOnce()])
+    with ProcessExecutor(4) as executor:
+        result = study.run(executor, max_trials=20)
+    assert result.counts == {"CANCELLED": 1}
+    with pytest.raises(EvaluationError, match="cancelled"):
+        result.best_trial  # noqa: B018
+
+
+def test_a_study_that_was_stopped_before_it_ran_runs_nothing():
+    study = Study(SPACE, sphere, "random", "minimize", 0)
+    study.stop()
+    with SerialExecutor() as executor:
+        assert study.run(executor, max_trials=5).trials == []
+
+
+def test_a_keyboard_interrupt_of_the_objectives_own_fails_its_trial():
+    def objective(params, context):
+        if context.number == 1:
+            raise KeyboardInterrupt
+        return 1.0
+
+    study = Study(SPACE, objective, "random", "minimize", 0)
+    with ProcessExecutor(1) as executor:
+        result = study.run(executor, max_trials=3)
+    assert result.counts == {"COMPLETED": 2, "FAILED": 1}
+    assert "KeyboardInterrupt" in result.trials[1].reason
+
+
+def test_names_that_no_file_can_be_written_with_are_recorded(tmp_path):
+    def objective(params):
+        raise ValueError("no file \udcff.npz")
+
+    result = run(objective, out=tmp_path / "run")
+    assert "\\udcff" in result.trials[0].reason
+    assert len(read_trials(tmp_path / "run" / "journal.jsonl")) == 12
+
+
+def test_what_goes_wrong_before_the_start_leaves_no_study_behind(tmp_path):
+    lock = threading.Lock()
+    with ProcessExecutor(1) as executor:
+        with pytest.raises(TypeError, match="'lock'"):
+            Study(SPACE, lambda params: lock, "random", seed=0, out=tmp_path / "run").run(executor, max_trials=2)
+        Study(SPACE, sphere, "random", seed=0, out=tmp_path / "run").run(executor, max_trials=2)
+
+
+def test_an_executor_that_breaks_ends_the_study_with_what_it_found(tmp_path):
+    study = Study(SPACE, exit_once, "random", "minimize", 0, tmp_path / "run")
+    with ProcessPoolExecutor(1) as pool, pytest.raises(Exception, match="terminated abruptly"):
+        study.run(pool, max_trials=5)
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert written["state"] == "failed"
+    assert "BrokenProcessPool" in written["reason"]
+    assert written["counts"]["COMPLETED"] == 1
+
+
+def test_a_searcher_made_by_hand_must_fit():
+    from hpo_spark.searchers.random import RandomSearcher
+
+    searcher = RandomSearcher(SPACE, ("maximize",), 5)
+    with pytest.raises(ValueError, match="made for directions"):
+        run(searcher=searcher)
+    assert len(run(searcher=searcher, direction="maximize").trials) == 12
+
+
+def test_epochs_that_nobody_counts_end_the_study():
+    result = run(limits={"max_epochs": 10})
+    assert "reports no metric 'epochs'" in result.reason
+    assert len(result.trials) == 1
+
+
+def test_a_context_may_be_asked_for_by_name():
+    def objective(params, *, context):
+        return float(context.number)
+
+    assert run(objective).best_trial.value == 0.0
+
+
+def test_a_running_serial_trial_can_be_marked_from_its_own_start():
+    class CancelSecond(Callback):
+        def on_trial_start(self, study, trial):
+            if trial.number == 1:
+                assert study.cancel(1)
+
+    result = run(callbacks=[CancelSecond()], limits={"max_trials": 3})
+    assert result.trials[1].state is TrialState.CANCELLED
+    assert result.counts == {"COMPLETED": 2, "CANCELLED": 1}

@@ -59,19 +59,29 @@ class Dataset:
     test: Part | None = None
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """Shape of one input, without the batch."""
+    def is_streamed(self) -> bool:
+        """Whether any part is a ``tf.data.Dataset``."""
+        return any(part is not None and part.is_stream for part in (self.train, self.validation, self.test))
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of one input, without the batch; for a stream of several inputs a mapping of their shapes."""
         if not self.train.is_stream:
             return tuple(self.train.x.shape[1:])
         spec = self.train.x.element_spec
-        return tuple((spec[0] if isinstance(spec, tuple) else spec).shape[1:])
+        spec = spec[0] if isinstance(spec, tuple) else spec
+        if isinstance(spec, Mapping):
+            return {name: tuple(one.shape[1:]) for name, one in spec.items()}
+        return tuple(spec.shape[1:])
 
     @property
     def n_classes(self) -> int | None:
         """Number of classes where targets are class numbers or one-hot rows; None for other targets and streams."""
-        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
-        if any(part.is_stream for part in parts):
+        if self.is_streamed:
             return None
+        parts = (
+            [self.train] if self.validation is None else [self.train, self.validation]
+        )  # the test part is for the end
         y = self.train.y
         if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
             return int(y.shape[1])
@@ -188,6 +198,10 @@ def _from_mapping(raw: Mapping[str, Any]) -> Dataset:
     return Dataset(**parts)
 
 
+def _is_numeric(array: Any) -> bool:
+    return array.dtype.kind in "biuf"
+
+
 def _is_stream(value: Any) -> bool:
     return hasattr(value, "element_spec")
 
@@ -199,10 +213,15 @@ def _part(raw: Any) -> Part:
         return Part(raw)
     if not isinstance(raw, Sequence) or len(raw) not in (2, 3):
         raise DataError(f"A part of the data must be (x, y) or (x, y, sample_weight), got {type(raw).__name__}.")
-    arrays = [None if array is None else np.asarray(array) for array in raw]
+    try:
+        arrays = [None if array is None else np.asarray(array) for array in raw]
+    except ValueError as error:
+        raise DataError(f"x and y must be arrays of numbers with one row a sample: {error}") from None
     x, y, weight = (*arrays, None)[:3]
-    if x is None or y is None or x.ndim == 0 or y.ndim == 0 or x.dtype == object or y.dtype == object:
-        raise DataError("x and y must be arrays of numbers with one row a sample.")
+    if x is None or y is None or x.ndim == 0 or y.ndim == 0 or not _is_numeric(x) or not _is_numeric(y):
+        raise DataError(
+            "x and y must be arrays of numbers with one row a sample; encode text and categories as numbers."
+        )
     if len(x) != len(y) or (weight is not None and len(weight) != len(x)):
         sizes = [len(array) for array in (x, y, weight) if array is not None]
         raise DataError(f"x, y and sample weights must have as many rows, got {sizes}.")

@@ -14,7 +14,7 @@ import numpy as np
 from hpo_spark.data.dataset import Dataset, as_dataset
 from hpo_spark.errors import DataError, MissingExtra
 
-__all__ = ["DATA_FOLDER_VARIABLE", "NAMES", "load_digits", "load_npz", "locate"]
+__all__ = ["DATA_FOLDER_VARIABLE", "NAMES", "check_npz", "load_digits", "load_npz", "locate"]
 
 DATA_FOLDER_VARIABLE = "HPO_SPARK_DATA"
 NAMES = ("digits", "mnist", "fashion_mnist")
@@ -106,6 +106,23 @@ def load_npz(path: Path, scale_images: bool = True) -> Dataset:
         return as_dataset({name: _ready(array, scale_images) for name, array in arrays.items()})
     except DataError as error:
         raise DataError(f"The file {path} is no dataset: {error}") from error
+
+
+def check_npz(path: Path) -> None:
+    """Find out whether a file can be a dataset, without reading its arrays.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    if not path.is_file():
+        raise DataError(f"The data file {path} does not exist on this machine.")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            names = set(archive.files)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(f"The file {path} cannot be read as .npz arrays: {error}") from error
+    if not ({"x", "y"} <= names or {"x_train", "y_train"} <= names):
+        raise DataError(f"The file {path} must hold x_train and y_train (or x and y), found {sorted(names)}.")
 
 
 def _ready(array: Any, scale_images: bool) -> Any:

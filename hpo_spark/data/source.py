@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.data.dataset import Dataset, as_dataset, parse_validation, split
-from hpo_spark.data.named import DATA_FOLDER_VARIABLE, NAMES, load_digits, load_npz, locate
+from hpo_spark.data.named import DATA_FOLDER_VARIABLE, NAMES, check_npz, load_digits, load_npz, locate
 from hpo_spark.errors import DataError
 from hpo_spark.symbols import load_symbol
 
@@ -119,14 +119,14 @@ class DataSource:
             self._prepare()
 
     def load(self, seed: int) -> Dataset:
-        """The dataset, split with the study's seed; from memory if this process has loaded it before."""
-        if self._ready is None or self._ready[0] != seed:
-            raw = as_dataset(self._load())
-            self._ready = seed, split(raw, self._validation, seed)
-            logger.info(
-                "loaded %s: %s training rows", self.describe, "streamed" if raw.train.is_stream else len(raw.train)
-            )
-        return self._ready[1]
+        """The dataset, split with the study's seed; arrays come from memory if this process has loaded them before."""
+        if self._ready is not None and self._ready[0] == seed:
+            return self._ready[1]
+        dataset = split(as_dataset(self._load()), self._validation, seed)
+        if not dataset.is_streamed:  # a stream that shuffles would go on from where the last trial left it
+            self._ready = seed, dataset
+        logger.debug("loaded %s", self.describe)
+        return dataset
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": None}
@@ -164,12 +164,10 @@ class _File:
         self._path = path
 
     def __call__(self) -> Dataset:
-        self.check()
         return load_npz(self._path)
 
     def check(self) -> None:
-        if not self._path.is_file():
-            raise DataError(f"The data file {self._path} does not exist on this machine.")
+        check_npz(self._path)
 
 
 class _Located:

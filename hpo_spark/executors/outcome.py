@@ -96,7 +96,7 @@ class RemoteError(HpoSparkError, RuntimeError):
 
 def timed_out(limit_s: float) -> Failure:
     """The failure of a task that was killed at its time limit."""
-    return failure_of(TaskTimeout(f"ran past its time limit of {limit_s:g} s and was killed."))
+    return failure_of(TaskTimeout(limit_s))
 
 
 def crashed(cause: str, output: str) -> Failure:

@@ -13,11 +13,14 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
 from hpo_spark import output
 from hpo_spark.objectives.context import Context
-from hpo_spark.objectives.function import accepts_context
+from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import dump_task, dumps
 from hpo_spark.plain import to_plain
+from hpo_spark.role import is_worker
 from hpo_spark.seeds import seeded
 from hpo_spark.trial import Trial, TrialState
 
@@ -60,12 +63,12 @@ class Evaluation:
         try:
             with seeded(trial.seed):
                 params = {**self.fixed, **trial.params}
-                outcome = self.objective(params, context) if accepts_context(self.objective) else self.objective(params)
+                outcome = call_with_context(self.objective, params, context)
             values, metrics = self._read(outcome)
             ended: dict[str, Any] = {"state": TrialState.COMPLETED, "values": values, "metrics": metrics}
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
+            if isinstance(error, KeyboardInterrupt) and not is_worker():
+                raise  # somebody pressed Ctrl-C
             ended = {"state": TrialState.FAILED, "error": _describe(error)}
         finished = replace(
             trial,
@@ -90,12 +93,18 @@ class Evaluation:
                 raise TypeError(f"The objective returned a dict without the key 'value': {outcome!r}.")
             raw = outcome["value"]
             metrics = {str(name): to_plain(metric) for name, metric in outcome.items() if name != "value"}
+        if isinstance(raw, np.ndarray):
+            raw = raw.tolist()
         values = list(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
         if len(values) != self.n_values:
             raise ValueError(
                 f"The objective returned {len(values)} value(s), {raw!r}; the study has {self.n_values} direction(s)."
             )
         return [_finite_number(value) for value in values], metrics
+
+    def check_pickling(self) -> None:
+        """Raise `TaskNotPicklable` unless it can be sent to a worker."""
+        self.__reduce__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         blob = self._blob
@@ -130,13 +139,22 @@ def _finite_number(value: Any) -> float:
     return float(plain)
 
 
+def _headline(summary: str) -> str:
+    """A summary whose first line tells the cause, which TensorFlow puts into the last one."""
+    lines = [line for line in summary.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[-1].strip()}"
+    return summary
+
+
 def _describe(error: BaseException) -> str:
     """The exception in the first line, then the traceback from the objective's first frame on."""
     try:
-        summary = "".join(traceback.format_exception_only(error)).strip()
+        summary = _headline("".join(traceback.format_exception_only(error)).strip())
         steps = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, steps))
     except Exception:  # an exception whose own __str__ raises
         return type(error).__name__
     printed = output.tail()
-    return f"{summary}\n\n{text}" + (f"\nThe end of its output:\n{printed}\n" if printed else "")
+    whole = f"{summary}\n\n{text}" + (f"\nThe end of its output:\n{printed}\n" if printed else "")
+    return whole.encode(errors="backslashreplace").decode()  # file names may hold what no file can be written with

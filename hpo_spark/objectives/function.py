@@ -9,7 +9,7 @@ from typing import Any
 from hpo_spark.data import DataSource
 from hpo_spark.objectives.context import Context
 
-__all__ = ["FunctionObjective", "accepts_context"]
+__all__ = ["FunctionObjective", "call_with_context"]
 
 
 class FunctionObjective:
@@ -30,17 +30,20 @@ class FunctionObjective:
 
     def __call__(self, params: dict[str, Any], context: Context) -> Any:
         """Call the function."""
-        return self.function(params, context) if accepts_context(self.function) else self.function(params)
+        return call_with_context(self.function, params, context)
 
 
-def accepts_context(function: Callable[..., Any]) -> bool:
-    """Whether a function takes the context as a second positional argument."""
+def call_with_context(function: Callable[..., Any], params: Any, context: Any) -> Any:
+    """Call a function of the params, with the context if it takes one: second, or by the name ``context``."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a builtin without a signature
-        return False
+        return function(params)
+    if any(p.name == "context" and p.kind is p.KEYWORD_ONLY for p in parameters):
+        return function(params, context=context)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) > 1:
-        second = positional[1]
-        return second.default is second.empty or second.name == "context"
-    return any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(positional) >= 1
+    if len(positional) > 1 and (positional[1].default is inspect.Parameter.empty or positional[1].name == "context"):
+        return function(params, context)
+    if len(positional) == 1 and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return function(params, context)
+    return function(params)

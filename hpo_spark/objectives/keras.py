@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ import numpy as np
 from hpo_spark.data import Dataset, DataSource, Part
 from hpo_spark.errors import MissingExtra
 from hpo_spark.objectives.context import Context
-from hpo_spark.objectives.function import accepts_context
+from hpo_spark.objectives.function import call_with_context
+from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
+
+logger = logging.getLogger(__name__)
 
 # Tells the generator of the batch order from others that are seeded with the study's seed.
 _ORDER_STREAM = 0x0BDE
@@ -39,9 +44,9 @@ class KerasObjective:
         batch_size: Rows to a gradient step; a parameter named ``batch_size`` goes before it. A ``tf.data.Dataset``
             comes in batches of its own.
         metric: Name of the value in Keras' logs at the last epoch, such as ``val_accuracy`` or ``val_loss``; a list of
-            names for several objectives.
+            names for several objectives. It must be one of the validation part's.
         validation: As for `DataSource`.
-        class_weight: Weight of each class number in the loss, as for ``fit``.
+        class_weight: Weight of each class number in the loss, as for ``fit``; 1 for classes that it leaves out.
         sample_weight: Weight of each training row in the loss, before the split; for data that brings none.
     """
 
@@ -67,6 +72,10 @@ class KerasObjective:
         self.epochs = epochs
         self.batch_size = batch_size
         self.metric = metric
+        if not self._metrics or not all(isinstance(name, str) and name.startswith("val_") for name in self._metrics):
+            raise ValueError(
+                f"metric must be measured on the validation part, such as 'val_accuracy' or 'val_loss', got {metric!r}."
+            )
         self.class_weight = None if class_weight is None else dict(class_weight)
 
     def __call__(self, params: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -76,23 +85,25 @@ class KerasObjective:
             ``value``, and every metric of the last epoch.
         """
         keras = _import_keras()
+        _clear(keras)
+        # A stream that shuffles is part of the data: its order follows the study's seed.
+        keras.utils.set_random_seed(context.study_seed % 2**32)
         dataset = context.data
         assert dataset is not None and dataset.validation is not None
         epochs = context.fidelity or _check_count("epochs", params.get("epochs", self.epochs))
         batch_size = _check_count("batch_size", params.get("batch_size", self.batch_size))
         if dataset.train.is_stream and "batch_size" in params:
             raise ValueError("batch_size is a parameter, but the data is a tf.data.Dataset, which is batched already.")
-        _clear(keras)
         try:
             keras.utils.set_random_seed(context.seed)
-            model = _call_builder(self.build_model, params, context)
+            model = call_with_context(self.build_model, params, context)
             _check_model(keras, model)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
             _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
             metrics = {name: values[-1] for name, values in model.history.history.items()}
             values = [_find(metrics, name) for name in self._metrics]
-            if context.keeps_model(values[0]):
-                context.keep_model(_to_bytes(model))
+            if context.keeps_model(values[0]) and (kept := _to_bytes(model)) is not None:
+                context.keep_model(kept)
             return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
         finally:
             model = None
@@ -105,27 +116,33 @@ class KerasObjective:
     def _report(self, context: Context, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         context.report(epoch + 1, _find(logs or {}, self._metrics[0]))
 
-    def test(self, model: bytes, study_seed: int) -> dict[str, float]:
+    def test(self, model: bytes, params: dict[str, Any], study_seed: int) -> dict[str, float]:
         """Evaluate a trained model on the test part.
 
+        The model is built anew and given the trained weights, so that it may hold parts that Keras cannot load.
+
         Args:
-            model: A ``.keras`` file's content.
+            model: What `__call__` kept: the content of a ``.keras`` or a ``.weights.h5`` file.
+            params: What the model was built from.
             study_seed: The study's seed.
 
         Returns:
             Loss and metrics by name; empty where the data has no test part.
         """
-        part = self.data.load(study_seed).test
-        if part is None:
-            return {}
         keras = _import_keras()
         _clear(keras)
+        context = Context(Trial(0, params, study_seed), study_seed, self.data.load)
         try:
+            part = context.data.test if context.data else None
+            if part is None:
+                return {}
+            built = call_with_context(self.build_model, params, context)
+            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.keras"
+                path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
-                loaded = keras.models.load_model(path)
-            scores = loaded.evaluate(
+                built.load_weights(path)
+            scores = built.evaluate(
                 part.x,
                 part.y,
                 sample_weight=part.sample_weight,
@@ -149,7 +166,7 @@ def _fit(
 ) -> None:
     train, validation = dataset.train, dataset.validation
     assert validation is not None
-    common: dict[str, Any] = {"epochs": epochs, "class_weight": class_weight, "callbacks": callbacks, "verbose": 0}
+    common: dict[str, Any] = {"epochs": epochs, "callbacks": callbacks, "verbose": 0}
     if validation.is_stream:
         common["validation_data"] = validation.x
     else:
@@ -157,12 +174,13 @@ def _fit(
         common["validation_data"] = (validation.x, validation.y, *weights)
         common["validation_batch_size"] = _EVALUATION_BATCH
     if train.is_stream:
-        model.fit(train.x, **common)
+        model.fit(train.x, class_weight=class_weight, **common)
         return
     steps = math.ceil(len(train) / batch_size)
     if model.steps_per_execution == 1 and not model.run_eagerly:
         # One call into TensorFlow an epoch: nine tenths of a small model's time would be Python between the steps.
         model.steps_per_execution = steps
+    train = replace(train, sample_weight=_row_weights(train, class_weight))
     model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
 
 
@@ -215,10 +233,6 @@ def _clear(keras: Any) -> None:
     gc.collect()
 
 
-def _call_builder(build_model: Callable[..., Any], params: dict[str, Any], context: Context) -> Any:
-    return build_model(params, context) if accepts_context(build_model) else build_model(params)
-
-
 def _check_model(keras: Any, model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"build_model must return a compiled Keras model, got {type(model).__name__}.")
@@ -234,11 +248,27 @@ def _find(logs: Mapping[str, float], name: str) -> float:
     return float(logs[name])
 
 
-def _to_bytes(model: Any) -> bytes:
+def _to_bytes(model: Any) -> bytes | None:
+    """The model as a file's content: whole, or its weights where a part of it cannot be saved; None for neither."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        return path.read_bytes()
+        for name, save in (("model.keras", model.save), ("model.weights.h5", model.save_weights)):
+            try:
+                save(Path(folder) / name)
+                return (Path(folder) / name).read_bytes()
+            except Exception as error:  # a model that cannot be saved is no failed trial
+                logger.warning("the model cannot be saved as %s: %s: %s", name, type(error).__name__, error)
+    return None
+
+
+def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
+    """The weight of each row in the loss: the sample's times its class's, as Keras has it; None for equal weights."""
+    if class_weight is None:
+        return part.sample_weight
+    classes = part.y.argmax(axis=1) if part.y.ndim == 2 else part.y
+    weights = np.ones(len(part), np.float32)
+    for number, weight in class_weight.items():
+        weights[classes == number] = weight
+    return weights if part.sample_weight is None else weights * part.sample_weight
 
 
 def _check_count(name: str, value: Any) -> int:

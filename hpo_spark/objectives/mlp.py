@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpo_spark.objectives.context import Context
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "check_names"]
 
 _DEFAULTS: dict[str, Any] = {
     "hidden_layers": 1,
@@ -57,7 +57,7 @@ def build_model(params: Mapping[str, Any], context: Context | None = None) -> An
     """
     import keras
 
-    _check_names(params)
+    check_names(params)
     options = {**_DEFAULTS, **{name: value for name, value in params.items() if name in _DEFAULTS}}
     data = context.data if context is not None else None
     n_layers = _count_layers(params)
@@ -80,7 +80,8 @@ def build_model(params: Mapping[str, Any], context: Context | None = None) -> An
     return model
 
 
-def _check_names(params: Mapping[str, Any]) -> None:
+def check_names(params: Iterable[str]) -> None:
+    """Raise `ValueError` for a name that the model does not know."""
     for name in params:
         stem, _, number = name.rpartition("_")
         single = stem in _PER_LAYER and number.isdigit() and int(number) >= 1
@@ -96,6 +97,8 @@ def _count_layers(params: Mapping[str, Any]) -> int:
             raise ValueError(f"hidden_layers must be a whole number of 0 or more, got {count!r}.")
         return count
     lengths = {len(params[name]) for name in _PER_LAYER if _is_list(params.get(name))}
+    if 0 in lengths:
+        raise ValueError("A list of one value a layer must not be empty; for no hidden layer give hidden_layers: 0.")
     if len(lengths) > 1:
         raise ValueError(
             f"Lists of unequal length, {sorted(lengths)}, do not tell how many layers; give hidden_layers."
@@ -138,11 +141,13 @@ def _is_regression(data: Any) -> bool:
 
 def _optimizer(keras: Any, options: Mapping[str, Any]) -> Any:
     name, rate = options["optimizer"], _number("learning_rate", options["learning_rate"])
-    if rate <= 0:
+    if not rate > 0:
         raise ValueError(f"learning_rate must be above 0, got {rate!r}.")
     if name == "sgd":
         momentum = _number("momentum", options["momentum"])
-        return keras.optimizers.SGD(rate, momentum=momentum, nesterov=bool(options["nesterov"]))
+        if not isinstance(options["nesterov"], bool):
+            raise ValueError(f"nesterov must be true or false, got {options['nesterov']!r}.")
+        return keras.optimizers.SGD(rate, momentum=momentum, nesterov=options["nesterov"])
     if name == "adam":
         return keras.optimizers.Adam(rate)
     if name == "rmsprop":

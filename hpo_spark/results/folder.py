@@ -12,9 +12,12 @@ from typing import Any
 from hpo_spark import yaml
 from hpo_spark.plain import dump_json
 from hpo_spark.results.result import Result
-from hpo_spark.trial import Trial
+from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["RunFolder"]
+
+_MODEL, _WEIGHTS = "best/model.keras", "best/model.weights.h5"
+_ZIP = b"PK"
 
 
 class RunFolder:
@@ -38,17 +41,18 @@ class RunFolder:
         self._write("study.yaml", yaml.dump(study))
 
     def write_best(self, trial: Trial, fixed: Mapping[str, Any], model: bytes | None) -> None:
-        """Write ``best/params.yaml`` and ``best/model.keras`` of the best trial so far."""
+        """Write ``best/params.yaml`` of the best trial so far, and its ``model.keras`` or ``model.weights.h5``."""
         params = {**fixed, **trial.params}
         self._write("best/params.yaml", yaml.dump(params))
-        if model is None:
-            (self.path / "best" / "model.keras").unlink(missing_ok=True)
-        else:
-            self._write("best/model.keras", model)
+        name = None if model is None else _MODEL if model.startswith(_ZIP) else _WEIGHTS
+        for other in {_MODEL, _WEIGHTS} - {name}:
+            (self.path / other).unlink(missing_ok=True)
+        if name is not None and model is not None:
+            self._write(name, model)
 
     def write_log(self, trial: Trial) -> None:
         """Write ``logs/trial-N.log``: what a failed trial left."""
-        if trial.error:
+        if trial.error and trial.state is not TrialState.CANCELLED:
             self._write(f"logs/trial-{trial.number}.log", f"{trial.state} {trial.params}\n\n{trial.error}\n")
 
     def write_result(self, result: Result) -> None:
@@ -60,7 +64,7 @@ class RunFolder:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        draft.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         draft.replace(path)
 
 

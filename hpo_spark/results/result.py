@@ -27,7 +27,9 @@ class Result:
         slots: Trials that could run at once.
         reason: The rule that ended the search, in words.
         test: Metrics of the best trial's model on the test part; empty where there is none.
-        best_model: The best trial's trained model, as a ``.keras`` file's content; None where there is none.
+        test_error: Why the test part was not evaluated; None where it was, or there is none.
+        best_model: The best trial's trained model: content of a ``.keras`` file, or of a ``.weights.h5`` file where
+            Keras cannot save it as a whole; None where there is none.
         versions: Of Python and the libraries that matter.
     """
 
@@ -39,6 +41,7 @@ class Result:
     slots: int
     reason: str
     test: dict[str, float] = field(default_factory=dict)
+    test_error: str | None = None
     best_model: bytes | None = field(default=None, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +53,7 @@ class Result:
             EvaluationError: If no trial succeeded; tells the first cause.
         """
         if not (ranked := best_first(self.trials, self.directions)):
-            raise EvaluationError(self.first_cause() or "The study has no trial.")
+            raise EvaluationError(self.first_cause() or f"The study has no trial: {self.reason}.")
         return ranked[0]
 
     @property
@@ -91,7 +94,11 @@ class Result:
                     f"Trial {trial.number}, {trial.params}, {trial.state}: {trial.error}\n"
                     "Run this configuration with SerialExecutor to debug it."
                 )
-        return None
+        return (
+            f"All {len(self.trials)} trials were cancelled."
+            if self.trials and not self.counts.get("COMPLETED")
+            else None
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -110,6 +117,7 @@ class Result:
             "slots": self.slots,
             "slot_use": self.slot_use,
             "test": self.test,
+            "test_error": self.test_error,
             "first_cause": None if ranked else self.first_cause(),
             "versions": self.versions,
         }

@@ -25,11 +25,13 @@ def summary(result: Result) -> RenderableType:
     facts.add_row("best trial", f"{best.number}: {_values(best)}")
     for name, score in result.test.items():
         facts.add_row(f"test {name}", format_value(score))
+    if result.test_error is not None:
+        facts.add_row("test", Text(f"not evaluated: {result.test_error.splitlines()[0]}"))
     for name, value in best.params.items():
-        facts.add_row(name, format_value(value))
+        facts.add_row(Text(name), Text(format_value(value)))
     counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in result.counts.items())
     facts.add_row("trials", f"{counts}; {result.seconds:.1f} s, {result.slot_use:.0%} of {result.slots} slot(s) used")
-    facts.add_row("ended", result.reason)
+    facts.add_row("ended", Text(result.reason))
     return Group(facts, Text(), _hall_of_fame(result))
 
 

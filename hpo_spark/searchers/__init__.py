@@ -27,14 +27,21 @@ def make_searcher(
     """The searcher that a user chose.
 
     Args:
-        choice: A name, a mapping of ``name`` and options, or a searcher made by hand.
+        choice: A name, a mapping of ``name`` and options, or a searcher made by hand, which keeps its own seed.
         space, directions, seed: What the searcher searches, and how.
 
     Raises:
         ConfigError: If there is no such searcher or option, or an option's value is impossible.
     """
     if isinstance(choice, Searcher):
+        if choice.space != space or choice.directions != tuple(directions):
+            raise ConfigError(
+                f"searcher: this {choice.name!r} was made for directions {list(choice.directions)} and the parameters "
+                f"{choice.space.names}, but the study has {list(directions)} and {space.names}."
+            )
         return choice
+    if not isinstance(choice, str | Mapping):
+        raise ConfigError(f"searcher: must be a name, a mapping with a name, or a Searcher, got {choice!r}.")
     options = {"name": choice} if isinstance(choice, str) else dict(choice)
     name = options.pop("name", None)
     if name not in _CLASSES:

@@ -119,7 +119,7 @@ class GeneticSearcher(Searcher):
         if generations is not None:
             _check_whole(generations=(generations, 0))
         _check_share(cxpb=cxpb, mutpb=mutpb, indpb=1 / len(space) if indpb is None else indpb)
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or eta <= 0:
+        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 < eta < math.inf:
             raise ConfigError(f"eta must be above 0, got eta={eta!r}.")
         if select not in ("tournament", "best"):
             raise ConfigError(f"select must be 'tournament' or 'best', got select={select!r}.")
@@ -131,6 +131,8 @@ class GeneticSearcher(Searcher):
         self._generations = generations
         self._cxpb, self._mutpb = cxpb, mutpb
         self._distinct = distinct
+        if toolbox is not None and not isinstance(toolbox, base.Toolbox):
+            raise ConfigError(f"toolbox must be a DEAP Toolbox, which only Python can give, got toolbox={toolbox!r}.")
         if not isinstance(distinct, bool):
             raise ConfigError(f"distinct must be true or false, got distinct={distinct!r}.")
         self._fitness = _Maximum if directions[0] == "maximize" else _Minimum

@@ -62,5 +62,4 @@ class RandomSearcher(Searcher):
         return None
 
     def tell(self, trial: Trial) -> None:
-        """Remember the configuration, so that it is not drawn again."""
-        self._seen.add(self.space.key(trial.params))
+        """Learn nothing: the draws then do not depend on when trials end."""

@@ -49,7 +49,7 @@ def test_a_trial_trains_a_model_and_reports_each_epoch(pool):
 def test_the_kept_model_is_the_trained_one(pool):
     objective = KerasObjective(models.tiny, "digits", epochs=4)
     trial, model = evaluate(pool, objective)
-    scores = pool.submit(objective.test, model, 0).result(timeout=120)
+    scores = pool.submit(objective.test, model, {"learning_rate": 0.01}, 0).result(timeout=120)
     assert scores.keys() == {"loss", "accuracy"}
     assert abs(scores["accuracy"] - trial.value) < 0.1
 
@@ -156,7 +156,7 @@ def test_datasets_of_tensorflow_come_as_they_are(pool):
     objective = KerasObjective(models.tiny, models.streams, epochs=2)
     trial, model = evaluate(pool, objective)
     assert trial.state is TrialState.COMPLETED, trial.error
-    assert "accuracy" in pool.submit(objective.test, model, 0).result(timeout=120)
+    assert "accuracy" in pool.submit(objective.test, model, {"learning_rate": 0.01}, 0).result(timeout=120)
     batched = evaluate(pool, objective, {"learning_rate": 0.01, "batch_size": 8})[0]
     assert "batched already" in batched.reason
 
