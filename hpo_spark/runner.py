@@ -66,6 +66,13 @@ class Runner:
         evaluation: What runs for each.
         limits: When to stop.
         listener: Whom to tell.
+        enqueued: Configurations to try before the searcher's; others may add to it.
+
+    Attributes:
+        trials: Those that have ended, in that order.
+        best: The best of them; None while there is none.
+        reason: Why no trial is submitted any more, in words; None while the search goes on.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     def __init__(
@@ -217,8 +224,8 @@ class Runner:
             self._in_flight[trial.number] = trial, None
         self._listener.on_ask(trial)
         if trial.number in self._cancelled or self._stopped:
-            self._in_flight.pop(trial.number)
-            self._settle(replace(trial, state=TrialState.CANCELLED, error="Cancelled."), None)
+            del self._in_flight[trial.number]
+            self._settle(self._unfinished(trial, CancelledError()), None)
             return
         best = self.best.value if self.best else None
         future = self._executor.submit(self._evaluation, trial, best)
@@ -300,8 +307,11 @@ class Runner:
         """Cancel what is in flight and record how it ended, within a grace time."""
         self.reason = self.reason or "aborted"
         self._stopped = True
-        for number in list(self._in_flight):
+        for number, (trial, future) in list(self._in_flight.items()):
             self.cancel(number)
+            if future is None:  # it was just being submitted
+                del self._in_flight[number]
+                self._settle(self._unfinished(trial, CancelledError()), None)
         deadline = time.monotonic() + _GRACE_S
         while self._in_flight:
             try:

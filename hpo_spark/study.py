@@ -199,6 +199,8 @@ class Study:
             TaskNotPicklable: If the objective cannot be sent to a worker.
             DataError: If its data cannot be had.
         """
+        if not callable(getattr(executor, "submit", None)):
+            raise ConfigError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
         limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures)
         if not limits.any_given and not self.searcher.ends:
             limits = Limits(_DEFAULT_TRIALS, None, None, target, patience, max_failures)

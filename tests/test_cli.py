@@ -192,7 +192,7 @@ def test_when_all_fail_the_cause_is_printed_and_the_code_is_3(folder):
         (["run"], "STUDY.yaml"),
         (["walk"], "walk"),
         (["run", "quick.yaml", "--set", "objective.data=nowhere.npz"], "objective.data: The data file"),
-        (["run", "quick.yaml", "--out", "quick.yaml"], "cannot be written"),
+        (["run", "quick.yaml", "--executor", "processes", "--out", "quick.yaml"], "cannot be written"),
         (["run", "quick.yaml", "--executor", "serial", "--set", "resources.timeout_s=3"], "resources.timeout_s"),
     ],
 )

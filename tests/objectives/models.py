@@ -97,3 +97,50 @@ def threads(params):
         "intra": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter": tf.config.threading.get_inter_op_parallelism_threads(),
     }
+
+
+def with_own_parts(params):
+    """A layer, a loss and a metric that Keras cannot load without being told of them."""
+    import keras
+
+    class Doubled(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2.0
+
+    def own_loss(y_true, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+    def own_metric(y_true, y_pred):
+        return keras.ops.mean(y_pred, axis=-1)
+
+    layers = [keras.Input((8, 8)), keras.layers.Flatten(), Doubled(), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(0.01), own_loss, metrics=["accuracy", own_metric])
+    return model
+
+
+def not_savable(params):
+    """A subclassed model without ``get_config``."""
+    import keras
+
+    class Own(keras.Model):
+        def __init__(self, units):
+            super().__init__()
+            self.flatten = keras.layers.Flatten()
+            self.dense = keras.layers.Dense(units, "softmax")
+
+        def call(self, inputs):
+            return self.dense(self.flatten(inputs))
+
+    model = Own(10)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def shuffled_streams():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x, y = rng.random((96, 8, 8)).astype("float32"), rng.integers(0, 10, 96)
+    whole = tf.data.Dataset.from_tensor_slices((x, y))
+    return whole.take(64).shuffle(64).batch(16), whole.skip(64).batch(16)

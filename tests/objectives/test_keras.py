@@ -141,6 +141,36 @@ def test_class_weights_pass_through(pool):
     assert heavy.value > plain.value * 1.2
 
 
+def test_class_weights_may_leave_classes_out_and_meet_sample_weights(pool):
+    def loss(**options):
+        objective = KerasObjective(models.tiny, "digits", epochs=2, metric="val_loss", **options)
+        trial, _ = evaluate(pool, objective)
+        assert trial.state is TrialState.COMPLETED, trial.error
+        return trial.value
+
+    whole = loss(class_weight={digit: 5.0 if digit == 3 else 1.0 for digit in range(10)})
+    assert loss(class_weight={3: 5.0}) == whole
+    assert loss(class_weight={3: 5.0}, sample_weight=np.ones(1438)) == pytest.approx(whole)
+    assert loss(class_weight={3: 5.0}, sample_weight=np.full(1438, 0.01)) != pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("builder", "name"), [(models.with_own_parts, "model.keras"), (models.not_savable, "model.weights.h5")]
+)
+def test_models_that_keras_cannot_load_are_kept_and_tested_all_the_same(pool, tmp_path, builder, name):
+    study = Study(SearchSpace(x=Int(1, 2)), KerasObjective(builder, "digits", epochs=3), "random", seed=0, out=tmp_path)
+    result = study.run(pool, max_trials=2)
+    assert result.counts == {"COMPLETED": 2}, result.first_cause()
+    assert result.test["accuracy"] > 0.7
+    assert [path.name for path in (tmp_path / "best").glob("model*")] == [name]
+
+
+def test_streams_that_shuffle_do_so_alike_in_every_trial(pool):
+    objective = KerasObjective(models.tiny, models.shuffled_streams, epochs=2)
+    first, second, again = (evaluate(pool, objective, number=number)[0].metrics["loss"] for number in (0, 1, 0))
+    assert first == again != second
+
+
 def test_a_builder_may_ask_for_the_context(pool):
     trial, _ = evaluate(pool, KerasObjective(models.by_shape, "digits", epochs=1), {"x": 1})
     assert trial.state is TrialState.COMPLETED, trial.error
