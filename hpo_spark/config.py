@@ -320,10 +320,12 @@ class _Locator:
         key = tuple(key)
         name = ".".join(map(str, key))
         message = message.removeprefix(f"{name}: ")
-        if any(key[: len(other)] == other or other[: len(key)] == key for other in self._overridden):
-            return ConfigError(f"--set {name}: {message}")
+        if any(key[: len(other)] == other for other in self._overridden):
+            return ConfigError(f"{self._path}: --set {name}: {message}")
         line = next((self._lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self._lines), None)
         where = f"{self._path}, line {line}" if line else str(self._path)
+        if changed := [".".join(other) for other in self._overridden if other[: len(key)] == key]:
+            where += f", changed by --set {changed[0]}"
         return ConfigError(f"{where}: {name}: {message}")
 
     def at(self, *key: str | int) -> _At:
