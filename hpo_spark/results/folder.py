@@ -31,11 +31,6 @@ class RunFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def journal(self) -> Path:
-        """Where the journal lies."""
-        return self.path / "journal.jsonl"
-
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Write ``study.yaml``: the study with all its defaults."""
         self._write("study.yaml", yaml.dump(study))
