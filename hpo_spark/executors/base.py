@@ -1,8 +1,8 @@
 """What the executors of this package share: the small optional powers beyond ``concurrent.futures``.
 
 A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
-run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs) and ``drop`` (cancel one
-that was handed on but does not run yet).
+run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs) and ``drop`` (cancel
+one that was handed on but does not run yet).
 """
 
 from __future__ import annotations
