@@ -24,6 +24,8 @@ __all__ = [
     "check_isolation",
     "check_limits",
     "drop_task",
+    "executors_of",
+    "prestart",
     "slots_of",
     "watch_size",
     "window_of",
@@ -34,6 +36,19 @@ def slots_of(executor: Executor) -> int:
     """How many tasks an executor runs at once; for an unknown one, its number of workers or 1."""
     slots = getattr(executor, "slots", None) or getattr(executor, "_max_workers", None)
     return slots if isinstance(slots, int) else 1
+
+
+def executors_of(executor: Executor) -> int:
+    """How many executor processes a cluster has; 1 where there is none."""
+    n_executors = getattr(executor, "n_executors", None)
+    return n_executors if isinstance(n_executors, int) else 1
+
+
+def prestart(executor: Executor) -> None:
+    """Have an executor start its processes, without waiting for them, where it can."""
+    start = getattr(executor, "prestart", None)
+    if callable(start):
+        start()
 
 
 def window_of(executor: Executor) -> int:

@@ -88,17 +88,28 @@ class Snapshot:
             sys.modules["numpy"].random.set_state(self._numpy)
 
 
+# The user's modules among the first so many of this process: to look through thousands takes milliseconds.
+_known: tuple[int, list[ModuleType]] = 0, []
+
+
 def _modules_of_user() -> list[ModuleType]:
     """Modules that are neither Python's, nor installed, nor this package's."""
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if isinstance(module, ModuleType)
-        and (file := getattr(module, "__file__", None))
+    global _known
+    if len(sys.modules) != _known[0]:
+        modules = list(sys.modules.items())
+        _known = len(modules), [module for name, module in modules if _is_users(name, module)]
+    return _known[1]
+
+
+def _is_users(name: str, module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return (
+        isinstance(module, ModuleType)
+        and isinstance(file, str)
         and file.endswith(".py")
         and not file.startswith(_PACKAGE_FOLDERS)
         and name.partition(".")[0] not in ("hpo_spark", "__main__", "__mp_main__")
-    ]
+    )
 
 
 def _variables_of(module: ModuleType) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:

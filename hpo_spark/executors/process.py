@@ -51,6 +51,12 @@ class ProcessExecutor(PooledExecutor):
         super().__init__(slots, window=slots, prepare_thread=prepare)
         weakref.finalize(self, _close_all, self._processes)
 
+    def prestart(self) -> None:
+        """Have the trial processes of all slots started, without waiting for them."""
+        together = threading.Barrier(self.slots)
+        for _ in range(self.slots):
+            self._threads.submit(together.wait)  # each in a thread of its own, which starts its process first
+
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process
         with self._lock:
@@ -72,9 +78,7 @@ class ProcessExecutor(PooledExecutor):
         _close_all(self._processes)
 
 
-def _start_process(
-    local: threading.local, processes: list[TrialProcess], cpus: int, isolation: Isolation
-) -> None:
+def _start_process(local: threading.local, processes: list[TrialProcess], cpus: int, isolation: Isolation) -> None:
     local.process = TrialProcess(cpus, isolation)
     processes.append(local.process)
     local.process.start()

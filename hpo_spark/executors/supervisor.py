@@ -233,9 +233,7 @@ class TrialProcess:
         if self._first_mb is None:
             self._first_mb = used
         growth = used - self._first_mb
-        return growth > _MAX_FAST_GROWTH_MB or (
-            growth > _MAX_GROWTH_MB and time.monotonic() - self._born > _MIN_AGE_S
-        )
+        return growth > _MAX_FAST_GROWTH_MB or (growth > _MAX_GROWTH_MB and time.monotonic() - self._born > _MIN_AGE_S)
 
     def _printed(self) -> str:
         return "" if self._output is None else output.text_of(self._output.fileno())
