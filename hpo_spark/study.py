@@ -328,7 +328,7 @@ class Study:
         if state == "finished":
             result = self._with_test(result, executor)
             self._write(result)
-        if any(rule in result.reason for rule in ("max_failures", "give_up_after")):
+        if state == "finished" and result.reason.startswith("max_failures"):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
