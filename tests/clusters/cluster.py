@@ -159,7 +159,13 @@ class Standalone(Cluster):
         changes = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_WORKER_OPTS": self.worker_opts}
         with (self.folder / f"{name}.log").open("wb") as log:
             daemon = subprocess.Popen(
-                [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1", *options],
+                [
+                    SPARK_HOME / "bin" / "spark-class",
+                    f"org.apache.spark.deploy.{role}",
+                    "--host",
+                    "127.0.0.1",
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
