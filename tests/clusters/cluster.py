@@ -25,13 +25,14 @@ SPARK_HOME = Path(pyspark.__file__).parent
 MARK = "HPO_SPARK_TEST_CLUSTER"
 
 _START_S = 90
+_LOGGING = (ROOT / "hpo_spark" / "log4j2.properties").as_uri()
 _QUIET = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "512m",
-    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={(ROOT / 'hpo_spark' / 'log4j2.properties').as_uri()}",
+    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOGGING}",
 }
 
 
@@ -240,7 +241,7 @@ def _session(cluster, master, folder, conf, env):
         "A process has one Spark session: run the tests of clusters apart from the others, with -m cluster."
     )
     _end_gateway()
-    with _environ(environment(cluster.mark, **(env or {}))):
+    with environ(environment(cluster.mark, **(env or {}))):
         builder = SparkSession.builder.master(master).appName("hpo-spark clusters")
         settings = {
             **_QUIET,
@@ -263,7 +264,7 @@ def _session(cluster, master, folder, conf, env):
 
 
 @contextlib.contextmanager
-def _environ(changed):
+def environ(changed):
     before = dict(os.environ)
     os.environ.update(changed)
     try:
