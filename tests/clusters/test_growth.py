@@ -43,7 +43,7 @@ def test_the_backlog_makes_the_cluster_grow_and_the_slots_with_it(tmp_path, leas
     with standalone(tmp_path / "cluster", conf=dynamic(least)) as cluster:
         wait_for(lambda: len(registered(cluster)) == least, f"{least} executors", 60)
         with SparkExecutor(cluster.spark) as executor, ThreadPoolExecutor(1) as pool:
-            assert executor.slots == 1
+            assert executor.slots == 1  # also where no executor is there yet
             assert executor.window >= 2  # else there is no backlog
             running = pool.submit(study.run, executor, max_trials=16)
             wait_for(lambda: executor.slots == 2, "a second slot", 60)
@@ -88,7 +88,8 @@ def test_a_worker_that_joins_in_the_middle_gets_trials_and_one_that_is_lost_take
         wait_for(lambda: len(objective.running()) == 2, "trials on both", 30)
         cluster.kill_worker()
         wait_for(lambda: executor.slots == 1, "the slot to go", 60)
-        wait_for(lambda n=len(study.trials): len(study.trials) >= n + 4, "the search to go on", 60)
+        n_told = len(study.trials)
+        wait_for(lambda: len(study.trials) >= n_told + 4, "the search to go on", 60)
         study.stop()
         result = running.result(timeout=60)
     assert {trial.state for trial in result.trials} <= {"COMPLETED", "CANCELLED"}
