@@ -69,6 +69,13 @@ class Cluster:
         found = [process for process in self.processes() if "CoarseGrainedExecutorBackend" in words(process)]
         return found or [process for process in self.processes() if is_driver(process)]
 
+    def n_registered(self):
+        """How many executors the driver knows, without itself."""
+        return len(self.spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos()) - 1
+
+    def await_executors(self, n):
+        wait_for(lambda: self.n_registered() == n, f"{n} executors", _START_S)
+
     def kill_executor(self, pid=None):
         """SIGKILL for one executor JVM, and its process id."""
         return kill_one(self.executors(), pid)
@@ -198,6 +205,8 @@ def standalone(folder, n_workers=2, conf=None, env=None, **options):
     """A `Standalone` with a session on it; ``conf`` goes to the session, ``env`` to the driver's JVM."""
     settings = {"spark.executor.memory": "512m", **(conf or {})}
     with daemons(folder, n_workers, **options) as cluster, _session(cluster, cluster.url, folder, settings, env):
+        if settings.get("spark.dynamicAllocation.enabled") != "true":
+            cluster.await_executors(n_workers)
         yield cluster
 
 
@@ -210,6 +219,8 @@ def local(master, folder, conf=None, env=None):
         changes["SPARK_HOME"] = str(linked_home(Path(folder) / "spark-home"))
     try:
         with _session(cluster, master, folder, conf or {}, changes):
+            if master.startswith("local-cluster"):
+                cluster.await_executors(int(master.removeprefix("local-cluster[").split(",")[0]))
             yield cluster
     finally:
         end_marked(cluster.mark)

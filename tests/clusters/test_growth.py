@@ -41,18 +41,17 @@ def test_the_backlog_makes_the_cluster_grow_and_the_slots_with_it(tmp_path, leas
     objective = Sleeps(1.5, tmp_path)
     study = Study(SPACE, objective, "random", "minimize", 0)
     with standalone(tmp_path / "cluster", conf=dynamic(least)) as cluster:
-        wait_for(lambda: len(registered(cluster)) == least, f"{least} executors", 60)
+        cluster.await_executors(least)
         with SparkExecutor(cluster.spark) as executor, ThreadPoolExecutor(1) as pool:
             assert executor.slots == 1  # also where no executor is there yet
             assert executor.window >= 2  # else there is no backlog
             running = pool.submit(study.run, executor, max_trials=16)
             wait_for(lambda: executor.slots == 2, "a second slot", 60)
-            assert len(registered(cluster)) == 2
+            assert cluster.n_registered() == 2
             assert 3 <= executor.window <= 6
             assert most_at_once(objective, study, running) == 2
             result = running.result(timeout=60)
-            # Idle executors go again; the slots say so with the next task.
-            wait_for(lambda: len(registered(cluster)) == least, "idle executors to go", 60)
+            cluster.await_executors(least)  # idle ones go, and the slots say so with the next task
             assert executor.submit(abs, -1).result(timeout=60) == 1
             wait_for(lambda: executor.slots == 1, "the slots to follow", 10)
     assert result.counts == {"COMPLETED": 16}
@@ -94,9 +93,3 @@ def test_a_worker_that_joins_in_the_middle_gets_trials_and_one_that_is_lost_take
         result = running.result(timeout=60)
     assert {trial.state for trial in result.trials} <= {"COMPLETED", "CANCELLED"}
     assert result.counts["COMPLETED"] >= 6
-
-
-def registered(cluster):
-    """The executors that the driver knows, without the driver itself."""
-    status = cluster.spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
-    return list(status)[1:]
