@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench-mnist clean
+.PHONY: help install demo test test-clusters test-storm check format bench-mnist clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -25,6 +25,12 @@ demo: $(STAMP)  ## Search for a good digits classifier on local[*]
 
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest
+
+test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
+	$(BIN)/python -m pytest -m cluster
+
+test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
+	$(BIN)/python -m pytest -m storm
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .
