@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
+from numbers import Integral, Real
 from typing import Any, cast, get_args
 
 from hpo_spark.executors.supervisor import Function, Isolation
@@ -85,11 +86,15 @@ def check_isolation(isolation: str) -> Isolation:
     return cast(Isolation, isolation)
 
 
+_COUNTS = ("slots", "cpus", "chunksize")
+
+
 def check_limits(**limits: float | None) -> None:
-    """Raise `ValueError` for a limit that is given and not above 0."""
+    """Raise `ValueError` for a limit that is given and not above 0, and for a count that is no whole number."""
     for name, value in limits.items():
-        if value is not None and (isinstance(value, bool) or not value > 0):
-            raise ValueError(f"{name} must be above 0, or None for the default, got {name}={value!r}.")
+        kind, words = (Integral, "a whole number") if name in _COUNTS else (Real, "a number")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not value > 0):
+            raise ValueError(f"{name} must be {words} above 0, or None for the default, got {name}={value!r}.")
 
 
 class FunctionBook:

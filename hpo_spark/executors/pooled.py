@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -21,6 +22,8 @@ from hpo_spark.executors.supervisor import Function
 from hpo_spark.pickling import dump_arguments
 
 __all__ = ["PooledExecutor", "Task"]
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -227,6 +230,9 @@ def _work(reference: weakref.ref[PooledExecutor]) -> None:
         item = executor._next()
         if item is None:
             return
-        executor._settle(*item)
+        try:
+            executor._settle(*item)
+        except BaseException:  # a callback of the future that exits; the thread has other tasks to run
+            logger.critical("a callback raised what is no Exception", exc_info=True)
         del item
         executor._rest()
