@@ -13,6 +13,8 @@ from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Limits"]
 
+_NUMBERS = r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*"
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -21,14 +20,14 @@ from hpo_spark.executors.outcome import Failure, Outcome, unwrap
 from hpo_spark.executors.supervisor import Function
 from hpo_spark.pickling import dump_arguments
 
-__all__ = ["PooledExecutor", "Task"]
+__all__ = ["INTERRUPT_EVERY_S", "PooledExecutor", "Task"]
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_INTERRUPT_EVERY_S = 0.2
+INTERRUPT_EVERY_S = 0.2
 # Tasks that may wait for the window. Then `submit` waits too: a million of them would fill the driver's memory.
 _MAX_WAITING = 5_000
 # More threads than any window has; the window is what bounds them.
@@ -130,13 +129,15 @@ class PooledExecutor(Executor):
         with self._lock:
             self._closed = True
             self._room.notify_all()
-            waiting = [future for future, _ in self._waiting] if cancel_futures else []
-        for future in waiting:
+            dropped = [future for future, _ in self._waiting] if cancel_futures else []
+            if cancel_futures:
+                self._waiting.clear()
+        for future in dropped:
             future.cancel()
+            future.set_running_or_notify_cancel()  # tells those who wait for it
         self._threads.shutdown(wait=False)
         if wait:
             self._threads.shutdown(wait=True)
-            self._finish()
             self._release()
         else:
             threading.Thread(target=self.shutdown, name=f"{type(self).__name__}-shutdown").start()
@@ -158,7 +159,7 @@ class PooledExecutor(Executor):
         return getattr(self._here, "working", False)
 
     def _start_worker(self) -> None:
-        self._threads.submit(_work, weakref.ref(self))
+        self._threads.submit(_work, self)
         self._n_working += 1
 
     def _next(self) -> tuple[Future[Any], Task | Exception] | None:
@@ -210,26 +211,19 @@ class PooledExecutor(Executor):
                 if not task.running:
                     return
                 self._interrupt(task)
-            time.sleep(_INTERRUPT_EVERY_S)
+            time.sleep(INTERRUPT_EVERY_S)
 
     def _rest(self) -> None:
         """Get this thread ready for its next task; called when the future of the last one is done."""
-
-    def _finish(self) -> None:
-        """Wait for work that is not in the pool's threads."""
 
     def _release(self) -> None:
         """Let go of processes and files; called when no task is left, possibly more than once."""
 
 
-def _work(reference: weakref.ref[PooledExecutor]) -> None:
+def _work(executor: PooledExecutor) -> None:
     """Run task after task; a thread that has nothing to do keeps neither the executor nor a future alive."""
-    executor = reference()
-    while executor is not None:
-        executor._here.working = True
-        item = executor._next()
-        if item is None:
-            return
+    executor._here.working = True
+    while (item := executor._next()) is not None:
         try:
             executor._settle(*item)
         except BaseException:  # a callback of the future that exits; the thread has other tasks to run

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpo_spark.errors import ConfigError, TaskCancelled, TaskNotRun
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
-from hpo_spark.executors.pooled import PooledExecutor, Task
+from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
 from hpo_spark.executors.resources import is_local, task_profile
 from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask, lost_too_often
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
@@ -91,7 +91,6 @@ class SparkExecutor(PooledExecutor):
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
-        self._maps: set[threading.Thread] = set()
         self._notices: set[str] = set()
         self._versions = versions()
         self._profile = task_profile(self._context, cpus, gpus)
@@ -104,9 +103,7 @@ class SparkExecutor(PooledExecutor):
         self._wanted_slots = slots
         self._cluster_slots = self._count_slots()
         self._looked = time.monotonic()
-        inherit = _Inherit(self._context, self._properties)
-        super().__init__(*self._size(), prepare_thread=inherit)
-        self._inherit_properties = inherit
+        super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
         if not is_local(self._context):
             watcher = threading.Thread(target=_watch_cluster, args=(weakref.ref(self),), daemon=True)
             watcher.start()
@@ -125,10 +122,9 @@ class SparkExecutor(PooledExecutor):
 
         def run() -> None:
             with contextlib.suppress(Exception):  # the first tasks will tell what is wrong
-                self._inherit_properties()
                 self._run_job(f"{self._name}-prestart", "start trial processes", base, task)
 
-        self._start_thread(run, f"{self._name}-prestart")
+        self._threads.submit(run)
 
     def map(
         self,
@@ -162,8 +158,9 @@ class SparkExecutor(PooledExecutor):
             return iter(())
         group = f"{self._name}-map-{next(_map_numbers)}"
         job: Future[list[list[Any]]] = Future()
-        self._start_thread(lambda: self._run_map(function, chunks, group, job), group)
-        return self._results(job, group, deadline)
+        stopped = threading.Event()
+        self._threads.submit(self._run_map, function, chunks, group, job, stopped)
+        return self._results(job, group, stopped, deadline)
 
     def drop(self, future: Future[Any]) -> bool:
         """Cancel a task unless Spark has begun to run it; whether that was so.
@@ -181,26 +178,42 @@ class SparkExecutor(PooledExecutor):
         self.cancel(future)
         return True
 
-    def _run_map(self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]) -> None:
+    def _run_map(
+        self,
+        function: Function,
+        chunks: list[list[Any]],
+        group: str,
+        job: Future[list[list[Any]]],
+        stopped: threading.Event,
+    ) -> None:
         try:
-            self._inherit_properties()
             base = self._with_resources(self._context.parallelize(chunks, len(chunks)))
             task = MapTask(self._broadcast(function))
+            if stopped.is_set():
+                raise TaskCancelled("was cancelled before it ran.")
             job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
         except Exception as error:
             job.set_exception(error)
 
-    def _results(self, job: Future[list[list[Any]]], group: str, deadline: float | None) -> Iterator[Any]:
+    def _results(
+        self, job: Future[list[list[Any]]], group: str, stopped: threading.Event, deadline: float | None
+    ) -> Iterator[Any]:
         try:
             chunks = job.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
             if not job.done():
-                self._context.cancelJobGroup(group)
+                stopped.set()
+                threading.Thread(target=self._cancel_map, args=(job, group), daemon=True).start()
         for chunk in chunks:
             for item in chunk:
                 if isinstance(item, Failure):
                     raise error_of(item)
                 yield load_item(item)
+
+    def _cancel_map(self, job: Future[Any], group: str) -> None:
+        while not job.done():  # what comes before the job has begun is lost
+            self._context.cancelJobGroup(group)
+            time.sleep(INTERRUPT_EVERY_S)
 
     def _execute(self, task: Task) -> Outcome:
         n_lost = 0
@@ -294,15 +307,6 @@ class SparkExecutor(PooledExecutor):
         with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
             self._cluster_slots = self._count_slots()
             self._resize(*self._size())
-
-    def _start_thread(self, run: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        self._maps = {other for other in self._maps if other.is_alive()} | {thread}
-        thread.start()
-
-    def _finish(self) -> None:
-        for thread in self._maps:
-            thread.join()
 
     def _release(self) -> None:
         self._functions.clear()
