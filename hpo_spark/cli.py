@@ -1,4 +1,4 @@
-"""The command line: ``hpo-spark run STUDY.yaml``, and the same through spark-submit."""
+"""The command line: ``hpo-spark run | check | stop``, and the same through spark-submit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import functools
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
@@ -24,15 +21,18 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from hpo_spark.config import StudyFile, read_study_file
+from hpo_spark.control import request_stop
 from hpo_spark.errors import ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable
 from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import check_folder
+from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
 from hpo_spark.results.result import Result
-from hpo_spark.results.tables import summary
+from hpo_spark.results.tables import summary, workers_table
 from hpo_spark.session import check_environment, open_session
+from hpo_spark.signals import terminate_as_interrupt
 from hpo_spark.study import Study
 from hpo_spark.versions import __version__
 
@@ -63,6 +63,17 @@ class ExecutorName(enum.StrEnum):
     serial = "serial"
 
 
+_StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, as searcher.population=20."),
+]
+_Executor = Annotated[ExecutorName | None, typer.Option(help="Where trials run; the study file's by default.")]
+_Master = Annotated[
+    str | None, typer.Option(help="URL of Spark's master; local[*] by default. Under spark-submit give it there.")
+]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -73,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 finished, 2 wrong study file, arguments or environment, 3 no trial succeeded, 75 interrupted.
     """
     try:
-        with _terminate_as_interrupt():
+        with terminate_as_interrupt():
             _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FINISHED
@@ -120,40 +131,102 @@ def version() -> int:
 @_app.command()
 @_command
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    study_file: _StudyFile,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default. It must not hold a study yet.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file, as searcher.population=20."),
-    ] = None,
-    executor: Annotated[
-        ExecutorName | None, typer.Option(help="Where trials run; the study file's by default.")
-    ] = None,
-    master: Annotated[
-        str | None, typer.Option(help="URL of Spark's master; local[*] by default. Under spark-submit give it there.")
-    ] = None,
+    overrides: _Overrides = None,
+    executor: _Executor = None,
+    master: _Master = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")] = False,
 ) -> int:
     """Run the search that a study file describes."""
     console = _console()
     _log_to(_console(stderr=True) if quiet else console)
-    chosen = [] if executor is None else [f"executor={executor.value}"]
-    file = read_study_file(study_file, [*(overrides or []), *chosen])
-    where = file.model.executor
-    if master is not None and where != "spark":
-        raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
-    if where == "serial" and file.model.resources.timeout_s is not None:
-        raise ConfigError("resources.timeout_s: the executor 'serial' cannot end a trial; use processes or spark.")
+    file = _read(study_file, overrides, executor, master)
     folder = out or Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     study = file.study(folder)
-    if where == "spark":
+    if file.model.executor == "spark":
         check_environment(master)
     check_folder(folder)
-    with _open_executor(where, file, master) as pool:
+    with _open_executor(file, master) as pool:
+        if not isinstance(pool, SerialExecutor):
+            _require(preflight(pool, study.objective))
         result = _search(study, file, pool, console, quiet)
     return _report(result, folder, console, quiet)
+
+
+@_app.command()
+@_command
+def check(
+    study_file: _StudyFile,
+    overrides: _Overrides = None,
+    executor: _Executor = None,
+    master: _Master = None,
+) -> int:
+    """Find out whether a study file can be run: the file, its data, and every worker."""
+    console = _console()
+    _log_to(console)
+    file = _read(study_file, overrides, executor, master)
+    study = file.study(None)
+    study.prepare()
+    if file.model.executor == "spark":
+        check_environment(master)
+    with _open_executor(file, master) as pool:
+        found = preflight(pool, study.objective)
+    console.print(workers_table(found))
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    _require(found)
+    console.print(Text(f"{file.name}: {len(study.space)} parameter(s), {study.searcher.name}: can be run"))
+    return FINISHED
+
+
+@_app.command()
+@_command
+def stop(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The run folder of a search that runs.")],
+    trial: Annotated[int | None, typer.Option(help="Cancel only this trial; the search goes on.")] = None,
+) -> int:
+    """End a search: trials that run go on to their end, and the results are written."""
+    request_stop(folder, trial)
+    what = (
+        "the search ends when the trials that run have ended" if trial is None else f"trial {trial} is being cancelled"
+    )
+    typer.echo(f"{folder}: {what}.")
+    return FINISHED
+
+
+def _read(
+    study_file: Path, overrides: Sequence[str] | None, executor: ExecutorName | None, master: str | None
+) -> StudyFile:
+    """The study file with what the command line changes."""
+    chosen = [] if executor is None else [f"executor={executor.value}"]
+    file = read_study_file(study_file, [*(overrides or []), *chosen])
+    where, resources = file.model.executor, file.model.resources
+    if master is not None and where != "spark":
+        raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
+    if resources.gpus and where != "spark":
+        raise ConfigError(f"resources.gpus: only the executor 'spark' assigns devices to trials, got {where!r}.")
+    if where == "serial":
+        for name in ("timeout_s", "memory_mb"):
+            if getattr(resources, name) is not None:
+                raise ConfigError(
+                    f"resources.{name}: the executor 'serial' cannot end a trial; use processes or spark."
+                )
+        if resources.isolation == "trial":
+            raise ConfigError("resources.isolation: the executor 'serial' has one process; use processes or spark.")
+    return file
+
+
+def _require(found: Preflight) -> None:
+    """Say what is odd about the workers, and refuse to begin where it cannot work."""
+    if found.problems:
+        errors = _console(stderr=True)
+        errors.print(workers_table(found))
+        raise EnvironmentProblem("The workers are not ready.\n" + "\n".join(found.problems))
+    for warning in found.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
@@ -202,18 +275,30 @@ def _console(stderr: bool = False) -> Console:
 
 
 @contextmanager
-def _open_executor(where: str, file: StudyFile, master: str | None) -> Iterator[Executor]:
+def _open_executor(file: StudyFile, master: str | None) -> Iterator[Executor]:
     resources = file.model.resources
-    if where == "spark":
+    if file.model.executor == "spark":
         from hpo_spark.executors.spark import SparkExecutor
 
         with (
             open_session(file.name, master, resources.cpus) as session,
-            SparkExecutor(session, task_timeout_s=resources.timeout_s) as pool,
+            SparkExecutor(
+                session,
+                task_timeout_s=resources.timeout_s,
+                cpus=resources.cpus,
+                gpus=resources.gpus,
+                memory_mb=resources.memory_mb,
+                isolation=resources.isolation,
+            ) as pool,
         ):
             yield pool
-    elif where == "processes":
-        with ProcessExecutor(task_timeout_s=resources.timeout_s, cpus=resources.cpus or 1) as pool:
+    elif file.model.executor == "processes":
+        with ProcessExecutor(
+            task_timeout_s=resources.timeout_s,
+            cpus=resources.cpus or 1,
+            memory_mb=resources.memory_mb,
+            isolation=resources.isolation,
+        ) as pool:
             yield pool
     else:
         with SerialExecutor() as pool:
@@ -234,20 +319,3 @@ def _log_to(console: Console) -> None:
     logger.addHandler(handler)
     logger.propagate = False
     logger.setLevel(logging.INFO)
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which Airflow and YARN send, end a search like Ctrl-C; only on the main thread can it be set."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -15,13 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpo_spark import yaml
 from hpo_spark.data import DataSource
 from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.executors.supervisor import Isolation
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import Study
+from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, Study
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "read_study_file"]
@@ -61,6 +62,7 @@ class StudySection(_Section):
     target: float | None = Field(None, allow_inf_nan=False)
     patience: int | None = Field(None, gt=0)
     max_failures: int | None = Field(None, gt=0)
+    give_up_after: int | None = Field(DEFAULT_GIVE_UP_AFTER, gt=0)
     deterministic: Literal[False] = False
 
 
@@ -81,9 +83,10 @@ class ResourcesSection(_Section):
     """``resources``: what one trial may use."""
 
     cpus: int | None = Field(None, gt=0)
-    gpus: Literal[0] = 0
-    memory_mb: None = None
+    gpus: float = Field(0, ge=0, allow_inf_nan=False)
+    memory_mb: float | None = Field(None, gt=0)
     timeout_s: float | None = Field(None, gt=0)
+    isolation: Isolation = "worker"
 
 
 class FileModel(_Section):

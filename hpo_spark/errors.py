@@ -7,12 +7,15 @@ __all__ = [
     "DataError",
     "EnvironmentProblem",
     "EvaluationError",
+    "ExecutorLost",
     "HpoSparkError",
+    "MemoryExceeded",
     "MissingExtra",
     "RemoteTraceback",
     "SpaceError",
     "TaskCancelled",
     "TaskNotPicklable",
+    "TaskNotRun",
     "TaskTimeout",
     "WorkerCrashed",
 ]
@@ -75,6 +78,20 @@ class TaskTimeout(HpoSparkError, TimeoutError):
         return f"ran past its time limit of {self.limit_s:g} s and was killed."
 
 
+class MemoryExceeded(HpoSparkError, MemoryError):
+    """A task used more memory than it may and was killed."""
+
+    def __init__(self, used_mb: float, limit_mb: float) -> None:
+        self.used_mb, self.limit_mb = used_mb, limit_mb
+        super().__init__(used_mb, limit_mb)
+
+    def __str__(self) -> str:
+        return (
+            f"used {self.used_mb:.0f} MB of anonymous memory, with all processes that it started, where "
+            f"memory_mb={self.limit_mb:g} is the limit, and was killed."
+        )
+
+
 class TaskCancelled(HpoSparkError, RuntimeError):
     """A running task was cancelled by its owner."""
 
@@ -83,8 +100,16 @@ class WorkerCrashed(HpoSparkError, RuntimeError):
     """The process that ran a task died without an answer."""
 
 
+class ExecutorLost(HpoSparkError, RuntimeError):
+    """A task was begun again and again, and each time its executor was lost."""
+
+
 class TaskNotPicklable(HpoSparkError, TypeError):
     """A function or its arguments cannot be sent to a worker."""
+
+
+class TaskNotRun(HpoSparkError, RuntimeError):
+    """Spark could not run a task at all, and would not another time."""
 
 
 class RemoteTraceback(Exception):

@@ -1,4 +1,4 @@
-"""What a task prints, native code included: a trial process writes to a file, and the end of it explains a failure."""
+"""What a task prints, native code included: a trial process writes to a file, which explains a failure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import os
 import sys
 
-__all__ = ["begin", "tail", "tail_of"]
+__all__ = ["begin", "bound", "end_of", "flush", "printed", "text_of"]
 
-TAIL_BYTES = 4000
+_TAIL_CHARACTERS = 4000
+# What a task prints beyond this is dropped from the beginning, so that none fills a disk.
+_MAX_BYTES = 16 << 20
+_DROPPED = b"[The first part of this output was dropped: it had grown beyond 16 MiB.]\n"
 
 _captured = False
 
@@ -26,19 +29,31 @@ def flush() -> None:
             stream.flush()
 
 
-def tail() -> str:
-    """The end of what this process has printed in its present task; empty where output is not captured."""
+def printed() -> str:
+    """What this process has printed in its present task; empty where output is not captured."""
     if not _captured:
         return ""
     flush()
     try:
-        return tail_of(1)
+        return text_of(1)
     except OSError:  # closed or redirected by user code
         return ""
 
 
-def tail_of(descriptor: int) -> str:
-    """The end of a file that is open for reading."""
+def text_of(descriptor: int) -> str:
+    """The content of a file that is open for reading; the end of it where it is very long."""
     size = os.fstat(descriptor).st_size
-    start = max(0, size - TAIL_BYTES)
-    return os.pread(descriptor, TAIL_BYTES, start).decode(errors="replace").strip()
+    content = os.pread(descriptor, _MAX_BYTES, max(0, size - _MAX_BYTES))
+    return content.decode(errors="replace").strip()
+
+
+def end_of(text: str) -> str:
+    """The end of a text, for a message."""
+    return text[-_TAIL_CHARACTERS:].strip()
+
+
+def bound(descriptor: int) -> None:
+    """Empty a file that has grown too long; whoever appends to it goes on."""
+    if os.fstat(descriptor).st_size > _MAX_BYTES:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, _DROPPED)

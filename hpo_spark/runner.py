@@ -13,15 +13,17 @@ import logging
 import queue
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpo_spark.errors import TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
-from hpo_spark.executors.base import cancel_task, drop_task, window_of
-from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark import output
+from hpo_spark.errors import ExecutorLost, TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
+from hpo_spark.executors.base import cancel_task, drop_task, watch_size, window_of
+from hpo_spark.executors.outcome import report_of
+from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.results.result import rank
 from hpo_spark.searchers.base import Proposal, Searcher
 from hpo_spark.seeds import derive_seed
@@ -34,7 +36,7 @@ __all__ = ["Listener", "Runner"]
 logger = logging.getLogger(__name__)
 
 # A crash may be the machine's fault, so a trial gets a second process; the same crash twice is the trial's own.
-_MAX_ATTEMPTS = 2
+_MAX_CRASHES = 2
 # Proposals in a row that are all known already before the searcher counts as finished.
 _MAX_REPEATS = 10_000
 # Seconds that cancelled trials get to end.
@@ -47,11 +49,11 @@ class Listener:
 
     Attributes:
         on_ask: A trial is about to be submitted.
-        on_end: A trial ended, with the model that it kept and whether it is the best so far.
+        on_end: A trial ended, and whether it is the best so far.
     """
 
     on_ask: Callable[[Trial], None]
-    on_end: Callable[[Trial, bytes | None, bool], None]
+    on_end: Callable[[Evaluated, bool], None]
 
 
 class Runner:
@@ -103,6 +105,7 @@ class Runner:
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._in_flight: dict[int, tuple[Trial, Future[Any] | None]] = {}
         self._cancelled: set[int] = set()
+        self._crashes: Counter[int] = Counter()
         self._lock = threading.RLock()
         self._record: dict[str, Trial] = {}
         self._pending: dict[str, int] = {}
@@ -124,6 +127,7 @@ class Runner:
 
     def run(self) -> None:
         """Search until a limit is reached, the searcher has finished, or someone stops it."""
+        watch_size(self._executor, self.wake)
         try:
             self._check_limits()
             while True:
@@ -225,7 +229,7 @@ class Runner:
         self._listener.on_ask(trial)
         if trial.number in self._cancelled or self._stopped:
             del self._in_flight[trial.number]
-            self._settle(self._unfinished(trial, CancelledError()), None)
+            self._settle(self._unfinished(trial, CancelledError()))
             return
         best = self.best.value if self.best else None
         future = self._executor.submit(self._evaluation, trial, best)
@@ -257,37 +261,57 @@ class Runner:
         if isinstance(error, TaskNotPicklable | BrokenExecutor):
             raise error
         if error is None:
-            self._settle(*future.result())
+            self._settle(future.result())
         elif self._may_retry(trial, error):
             logger.warning("trial %d: %s; it runs again in a fresh process", number, error)
-            self._submit(replace(trial, attempt=trial.attempt + 1))
+            report = report_of(error)
+            n_lost = report.n_lost if report else 0
+            self._submit(replace(trial, attempt=trial.attempt + n_lost + 1))
         else:
-            self._settle(self._unfinished(trial, error), None)
+            self._settle(self._unfinished(trial, error))
 
     def _may_retry(self, trial: Trial, error: BaseException) -> bool:
-        fresh = trial.attempt < _MAX_ATTEMPTS and trial.number not in self._cancelled and not self._stopped
-        return isinstance(error, WorkerCrashed) and fresh
+        if not isinstance(error, WorkerCrashed):
+            return False
+        self._crashes[trial.number] += 1
+        wanted = trial.number not in self._cancelled and not self._stopped
+        return self._crashes[trial.number] < _MAX_CRASHES and wanted
 
-    def _unfinished(self, trial: Trial, error: BaseException) -> Trial:
+    def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
         """The trial of a task that came back without one."""
+        report = report_of(error)
+        if report is not None:
+            trial = replace(
+                trial,
+                host=report.host,
+                started=report.started,
+                seconds=report.seconds,
+                attempt=trial.attempt + report.n_lost,
+            )
         if trial.number in self._cancelled or isinstance(error, CancelledError | TaskCancelled):
-            return replace(trial, state=TrialState.CANCELLED, error="Cancelled.")
-        state, seconds = TrialState.FAILED, None
+            return Evaluated(replace(trial, state=TrialState.CANCELLED, error="Cancelled."))
+        state = TrialState.FAILED
         if isinstance(error, TaskTimeout):
-            state, seconds = TrialState.TIMED_OUT, error.limit_s
-        elif isinstance(error, WorkerCrashed):
+            state = TrialState.TIMED_OUT
+        elif isinstance(error, WorkerCrashed | ExecutorLost):
             state = TrialState.CRASHED
-        cause = f"\n{error.__cause__}" if state is TrialState.FAILED and error.__cause__ else ""
-        return replace(trial, state=state, seconds=seconds, error=f"{type(error).__name__}: {error}{cause}")
+        text = f"{type(error).__name__}: {error}"
+        if error.__cause__ is not None and state is TrialState.FAILED:
+            text += f"\n{error.__cause__}"
+        printed = report.output if report else ""
+        if (tail := output.end_of(printed)) and tail not in text:
+            text += f"\n\nThe end of its output:\n{tail}\n"
+        return Evaluated(replace(trial, state=state, error=text), None, printed)
 
-    def _settle(self, trial: Trial, model: bytes | None) -> None:
+    def _settle(self, evaluated: Evaluated) -> None:
+        trial = evaluated.trial
         is_best = bool(trial.values) and (
             self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
         )
         self.trials.append(trial)
         if is_best:
             self.best = trial
-        self._listener.on_end(trial, model, is_best)
+        self._listener.on_end(evaluated, is_best)
         key = f"{self._space.key(trial.params)}@{trial.fidelity}"
         self._pending.pop(key, None)
         if trial.state is not TrialState.CANCELLED:
@@ -311,7 +335,7 @@ class Runner:
             self.cancel(number)
             if future is None:  # it was just being submitted
                 del self._in_flight[number]
-                self._settle(self._unfinished(trial, CancelledError()), None)
+                self._settle(self._unfinished(trial, CancelledError()))
         deadline = time.monotonic() + _GRACE_S
         while self._in_flight:
             try:

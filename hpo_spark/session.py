@@ -52,10 +52,10 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
     Args:
         name: Shown in Spark's pages.
         master: URL of the master; None for spark-submit's, or ``local[*]`` without it.
-        task_cpus: Cores for one task; None for what the session says.
+        task_cpus: Cores for one task, where the session is made here; None for what Spark's configuration says.
 
     Raises:
-        ConfigError: If the session was made elsewhere and gives a task another number of cores.
+        EnvironmentProblem: If Spark cannot start.
     """
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
@@ -85,12 +85,6 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
         ]
         raise EnvironmentProblem(f"Spark could not start on master {master}: {' '.join(lines[:4])}") from error
     try:
-        given = int(session.sparkContext.getConf().get("spark.task.cpus") or 1)
-        if task_cpus not in (None, given):
-            raise ConfigError(
-                f"resources.cpus is {task_cpus}, but this session gives a task spark.task.cpus={given}; "
-                f"submit with --conf spark.task.cpus={task_cpus}."
-            )
         yield session
     finally:
         if not found:

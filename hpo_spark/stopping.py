@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from numbers import Integral, Real
 
 from hpo_spark.errors import ConfigError
@@ -23,6 +25,7 @@ class Limits:
         target: Value of the first objective that is good enough.
         patience: Completed trials in a row that do not improve the best value of the first objective.
         max_failures: Trials that end without a value.
+        give_up_after: The first so many trials all failed with the same error.
     """
 
     max_trials: int | None = None
@@ -31,6 +34,7 @@ class Limits:
     target: float | None = None
     patience: int | None = None
     max_failures: int | None = None
+    give_up_after: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -66,6 +70,8 @@ class Limits:
         n_failed = sum(trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for trial in trials)
         if self.max_failures is not None and n_failed >= self.max_failures:
             return f"max_failures={self.max_failures} is reached"
+        if self.give_up_after is not None and _failed_alike(trials, self.give_up_after):
+            return f"give_up_after={self.give_up_after}: the first so many trials all failed with the same error"
         values = [trial.value if maximize else -trial.value for trial in trials if trial.value is not None]
         if not values:
             return None
@@ -75,6 +81,14 @@ class Limits:
         if self.patience is not None and len(values) - 1 - values.index(best) >= self.patience:
             return f"patience={self.patience}: as many trials without improvement"
         return None
+
+
+def _failed_alike(trials: Sequence[Trial], n_first: int) -> bool:
+    first = list(islice((trial for trial in trials if trial.state is not TrialState.CANCELLED), n_first))
+    if len(first) < n_first or any(trial.values for trial in first):
+        return False
+    # The numbers in a message are those of the configuration.
+    return len({(trial.state, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", trial.reason or "")) for trial in first}) == 1
 
 
 def count_epochs(trials: Sequence[Trial]) -> int:

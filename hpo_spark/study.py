@@ -8,21 +8,24 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from hpo_spark.control import Mailbox
 from hpo_spark.errors import ConfigError
-from hpo_spark.executors.base import slots_of
+from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import Journal
-from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.plain import to_plain
 from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, make_searcher
+from hpo_spark.signals import interrupt_own_jobs_only
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.trial import Trial
@@ -33,6 +36,8 @@ __all__ = ["Callback", "Study"]
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TRIALS = 60
+# So many trials with one and the same error are no accident.
+DEFAULT_GIVE_UP_AFTER = 10
 _DIRECTIONS = ("minimize", "maximize")
 
 
@@ -180,6 +185,7 @@ class Study:
         target: float | None = None,
         patience: int | None = None,
         max_failures: int | None = None,
+        give_up_after: int | None = DEFAULT_GIVE_UP_AFTER,
     ) -> Result:
         """Search until a limit is reached, whichever comes first.
 
@@ -191,6 +197,7 @@ class Study:
             target: Value that is good enough.
             patience: Trials in a row without improvement.
             max_failures: Trials that end without a value.
+            give_up_after: The first so many trials all failed with the same error.
 
         Returns:
             The result, also where no trial succeeded or Ctrl-C interrupted the search; its ``state`` tells.
@@ -201,9 +208,10 @@ class Study:
         """
         if not callable(getattr(executor, "submit", None)):
             raise ConfigError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
-        limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures)
+        prestart(executor)
+        limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures, give_up_after)
         if not limits.any_given and not self.searcher.ends:
-            limits = Limits(_DEFAULT_TRIALS, None, None, target, patience, max_failures)
+            limits = replace(limits, max_trials=_DEFAULT_TRIALS)
         with self._lock:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
@@ -234,7 +242,8 @@ class Study:
             if self._is_stopped:
                 runner.stop()
             try:
-                runner.run()
+                with interrupt_own_jobs_only(), self._mailbox():
+                    runner.run()
             except Exception as error:
                 runner.reason = f"{type(error).__name__}: {error}"
                 self._conclude(executor, runner, broken=True)
@@ -270,6 +279,9 @@ class Study:
             "objective": _describe_objective(self.objective),
         }
 
+    def _mailbox(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.out is None else Mailbox(self.out, self)
+
     def _open(self, limits: Limits) -> None:
         """Begin the record on disk."""
         if self.out is None:
@@ -285,13 +297,14 @@ class Study:
             self._journal.ask(trial)
         self._tell("on_trial_start", trial)
 
-    def _on_end(self, trial: Trial, model: bytes | None, is_best: bool) -> None:
+    def _on_end(self, evaluated: Evaluated, is_best: bool) -> None:
+        trial, model = evaluated.trial, evaluated.model
         if self._journal is not None:
             self._journal.tell(trial)
         if is_best:
             self._best_model = model
         if self._folder is not None:
-            self._folder.write_log(trial)
+            self._folder.write_log(trial, evaluated.output)
             if is_best:
                 self._folder.write_best(trial, self.fixed, model)
         self._tell("on_trial_end", trial)
@@ -315,6 +328,8 @@ class Study:
         if state == "finished":
             result = self._with_test(result, executor)
             self._write(result)
+        if state == "finished" and result.reason.startswith("max_failures"):
+            logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
         )

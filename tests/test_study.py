@@ -147,11 +147,11 @@ def test_when_all_fail_the_first_cause_is_told():
     def objective(params):
         raise ValueError(f"no luck with {params['n']}")
 
-    result = run(objective)
+    result = run(objective, limits={"max_trials": 8})
     assert result.state == "failed"
     with pytest.raises(EvaluationError, match="no luck") as raised:
         result.best_trial  # noqa: B018
-    assert "12 of 12 trials failed" in str(raised.value)
+    assert "8 of 8 trials failed" in str(raised.value)
     assert "Trial 0" in str(raised.value)
 
 
@@ -513,9 +513,9 @@ def test_names_that_no_file_can_be_written_with_are_recorded(tmp_path):
     def objective(params):
         raise ValueError("no file \udcff.npz")
 
-    result = run(objective, out=tmp_path / "run")
+    result = run(objective, out=tmp_path / "run", limits={"max_trials": 8})
     assert "\\udcff" in result.trials[0].reason
-    assert len(read_trials(tmp_path / "run" / "journal.jsonl")) == 12
+    assert len(read_trials(tmp_path / "run" / "journal.jsonl")) == 8
 
 
 def test_what_goes_wrong_before_the_start_leaves_no_study_behind(tmp_path):
@@ -567,3 +567,68 @@ def test_a_running_serial_trial_can_be_marked_from_its_own_start():
     result = run(callbacks=[CancelSecond()], limits={"max_trials": 3})
     assert result.trials[1].state is TrialState.CANCELLED
     assert result.counts == {"COMPLETED": 2, "CANCELLED": 1}
+
+
+def test_a_study_in_which_all_fails_alike_is_given_up():
+    def broken(params):
+        raise ValueError(f"{params['x']} is not allowed")
+
+    result = run(broken, limits={"max_trials": 500})
+    assert len(result.trials) == 10
+    assert result.reason.startswith("give_up_after=10")
+    assert "is not allowed" in result.first_cause()
+    assert len(run(broken, limits={"max_trials": 500, "give_up_after": 3}).trials) == 3
+    assert len(run(broken, limits={"max_trials": 30, "give_up_after": None}).trials) == 30
+
+
+def test_different_errors_or_one_success_keep_a_study_going():
+    def differently(params, context):
+        raise (ValueError, KeyError)[context.number % 2]("bad")
+
+    def but_one(params, context):
+        if context.number != 4:
+            raise ValueError("bad")
+        return 1.0
+
+    assert len(run(differently, limits={"max_trials": 30}).trials) == 30
+    assert len(run(but_one, limits={"max_trials": 30}).trials) == 30
+
+
+def hoard_in_the_third(params, context):
+    if context.number == 2:
+        kept = bytearray(b"x") * 700_000_000
+        time.sleep(60)
+        return float(len(kept))
+    return 1.0
+
+
+def test_a_trial_that_uses_too_much_memory_fails_with_that_reason():
+    study = Study(SPACE, hoard_in_the_third, "random", "minimize", 0)
+    with ProcessExecutor(2, memory_mb=500) as executor:
+        result = study.run(executor, max_trials=4)
+    bad = result.trials[2]
+    assert bad.state is TrialState.FAILED
+    assert "memory_mb=500" in bad.reason
+    assert bad.attempt == 1
+    assert bad.host
+    assert bad.seconds > 0
+    assert result.counts == {"COMPLETED": 3, "FAILED": 1}
+
+
+def print_and_hang(params):
+    for n in range(2000):
+        print("line", n, flush=True)
+    time.sleep(60)
+
+
+def test_the_whole_output_of_a_failed_trial_is_in_its_log_and_the_end_in_its_record(tmp_path):
+    study = Study(SPACE, print_and_hang, "random", "minimize", 0, out=tmp_path / "run")
+    with ProcessExecutor(1, task_timeout_s=1.5) as executor:
+        (trial,) = study.run(executor, max_trials=1).trials
+    log = (tmp_path / "run" / "logs" / "trial-0.log").read_text()
+    assert trial.host
+    assert trial.seconds >= 1.5
+    assert "line 1999" in trial.error
+    assert "line 0\n" not in trial.error
+    assert "line 0\n" in log
+    assert "line 1999" in log

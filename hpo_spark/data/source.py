@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,10 @@ from hpo_spark.symbols import load_symbol
 __all__ = ["DataSource"]
 
 logger = logging.getLogger(__name__)
+
+# Datasets of this process, by source and seed: a source is unpickled for each trial, and what it loaded stays.
+_ready: OrderedDict[tuple[str, int], Dataset] = OrderedDict()
+_MAX_READY = 2
 
 
 class DataSource:
@@ -44,7 +50,7 @@ class DataSource:
         self.describe = describe
         self._validation = parse_validation(validation)
         self._prepare = prepare
-        self._ready: tuple[int, Dataset] | None = None
+        self._identity = uuid.uuid4().hex
 
     @classmethod
     def of(cls, data: Any, validation: float | str | None = None) -> DataSource:
@@ -120,16 +126,17 @@ class DataSource:
 
     def load(self, seed: int) -> Dataset:
         """The dataset, split with the study's seed; arrays come from memory if this process has loaded them before."""
-        if self._ready is not None and self._ready[0] == seed:
-            return self._ready[1]
+        key = self._identity, seed
+        if key in _ready:
+            _ready.move_to_end(key)
+            return _ready[key]
         dataset = split(as_dataset(self._load()), self._validation, seed)
         if not dataset.is_streamed:  # a stream that shuffles would go on from where the last trial left it
-            self._ready = seed, dataset
+            _ready[key] = dataset
+            if len(_ready) > _MAX_READY:
+                _ready.popitem(last=False)
         logger.debug("loaded %s", self.describe)
         return dataset
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}
 
 
 class _Constant:

@@ -13,18 +13,42 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast, get_args
 
-from hpo_spark.executors.supervisor import Function
+from hpo_spark.executors.supervisor import Function, Isolation
 from hpo_spark.pickling import dump_task
 
-__all__ = ["FunctionBook", "cancel_task", "check_limits", "drop_task", "slots_of", "window_of"]
+__all__ = [
+    "FunctionBook",
+    "cancel_task",
+    "check_isolation",
+    "check_limits",
+    "drop_task",
+    "executors_of",
+    "prestart",
+    "slots_of",
+    "watch_size",
+    "window_of",
+]
 
 
 def slots_of(executor: Executor) -> int:
     """How many tasks an executor runs at once; for an unknown one, its number of workers or 1."""
     slots = getattr(executor, "slots", None) or getattr(executor, "_max_workers", None)
     return slots if isinstance(slots, int) else 1
+
+
+def executors_of(executor: Executor) -> int:
+    """How many executor processes a cluster has; 1 where there is none."""
+    n_executors = getattr(executor, "n_executors", None)
+    return n_executors if isinstance(n_executors, int) else 1
+
+
+def prestart(executor: Executor) -> None:
+    """Have an executor start its processes, without waiting for them, where it can."""
+    start = getattr(executor, "prestart", None)
+    if callable(start):
+        start()
 
 
 def window_of(executor: Executor) -> int:
@@ -45,6 +69,20 @@ def drop_task(executor: Executor, future: Future[Any]) -> bool:
     """Cancel a task unless it runs already; whether that was so."""
     drop = getattr(executor, "drop", None)
     return bool(drop(future)) if callable(drop) else future.cancel()
+
+
+def watch_size(executor: Executor, callback: Callable[[], None]) -> None:
+    """Have a function called, in some thread, when an executor's slots and window change; never where they cannot."""
+    on_resize = getattr(executor, "on_resize", None)
+    if callable(on_resize):
+        on_resize(callback)
+
+
+def check_isolation(isolation: str) -> Isolation:
+    """The isolation, or `ValueError` for an unknown one."""
+    if isolation not in get_args(Isolation):
+        raise ValueError(f"isolation must be one of {list(get_args(Isolation))}, got isolation={isolation!r}.")
+    return cast(Isolation, isolation)
 
 
 def check_limits(**limits: float | None) -> None:

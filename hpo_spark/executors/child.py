@@ -1,7 +1,7 @@
 """The trial process: what runs inside it.
 
-It reads calls from a pipe, runs them one after the other and writes their outcomes back. Functions are kept, so that
-one that was sent once is not sent or unpickled again. It dies with its parent, however the parent dies.
+It reads calls from a pipe, runs them one after the other and writes their outcomes back. It dies with its parent,
+however the parent dies. After each call it puts back what the call changed in the process.
 """
 
 from __future__ import annotations
@@ -21,24 +21,37 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from hpo_spark import output
+from hpo_spark.executors.hygiene import Snapshot
+from hpo_spark.executors.memory import trim_heap
 from hpo_spark.executors.outcome import Outcome, call, failure_of
+from hpo_spark.executors.tree import MARK, kill_marked
 from hpo_spark.pickling import loads
-from hpo_spark.role import become_worker
+from hpo_spark.role import become_worker, begin_attempt
 
 __all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
 
 _PR_SET_PDEATHSIG = 1
+# A pickled function up to this size is unpickled for each call, so that none sees what another left in its variables.
+_MAX_FRESH_BYTES = 1 << 20
+# So many modules more, and what they brought is worth freezing.
+_MANY_MODULES = 50
 
 # What the trial process answers first: everything is loaded, and the call begins.
 STARTED = "started"
 
 
 class FunctionCache:
-    """The last few functions of a worker process, by the digest of their pickle."""
+    """The last few functions of a worker process, by the digest of their pickle.
 
-    def __init__(self, size: int = 4) -> None:
-        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+    Args:
+        size: How many are kept.
+        fresh: Unpickle a small function anew each time.
+    """
+
+    def __init__(self, size: int = 4, fresh: bool = False) -> None:
+        self._known: OrderedDict[str, bytes | Callable[..., Any]] = OrderedDict()
         self._size = size
+        self._max_fresh = _MAX_FRESH_BYTES if fresh else 0
 
     def get(self, key: str, blob: bytes | None) -> Callable[..., Any]:
         """The function of this key, unpickled from ``blob`` the first time.
@@ -46,14 +59,16 @@ class FunctionCache:
         Raises:
             KeyError: If it is not here and no ``blob`` came with it.
         """
-        if key not in self._functions:
+        if key not in self._known:
             if blob is None:
                 raise KeyError(key)
-            self._functions[key] = loads(blob)
-            if len(self._functions) > self._size:
-                self._functions.popitem(last=False)
-        self._functions.move_to_end(key)
-        return self._functions[key]
+            self._known[key] = blob if len(blob) <= self._max_fresh else loads(blob)
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        known = self._known[key]
+        function: Callable[..., Any] = loads(known) if isinstance(known, bytes) else known
+        return function
 
 
 def extend_path(entries: Iterable[str]) -> None:
@@ -73,41 +88,51 @@ def main(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     become_worker()
     output.begin()
-    functions = FunctionCache()
-    frozen = False
+    functions = FunctionCache(fresh=True)
+    n_frozen = 0
     with Connection(descriptor) as pipe:
         while True:
             try:
-                key, blob, path, arguments = loads(pipe.recv_bytes())
+                key, blob, path, arguments, n_lost = loads(pipe.recv_bytes())
             except EOFError:
                 return
             extend_path(path)
-            outcome = _serve(functions, key, blob, arguments, lambda: pipe.send(STARTED))
+            begin_attempt(n_lost)
+            outcome, before = _serve(functions, key, blob, arguments, lambda: pipe.send(STARTED))
             output.flush()
             pipe.send(outcome)
-            if not frozen:
+            del outcome
+            if before is not None:
+                before.restore()
+            trim_heap()
+            if len(sys.modules) > n_frozen + _MANY_MODULES:
                 # TensorFlow alone is some 10^6 objects: without this each full collection costs 0.2 s of CPU.
-                gc.collect()
                 gc.freeze()
-                frozen = True
+                n_frozen = len(sys.modules)
 
 
 def _serve(
     functions: FunctionCache, key: str, blob: bytes | None, arguments: bytes, started: Callable[[], None]
-) -> Outcome | None:
-    """The outcome of one call, announced when it begins; None asks for the function's pickle."""
+) -> tuple[Outcome | None, Snapshot | None]:
+    """The outcome of one call, announced when it begins, and how the process was before it.
+
+    No outcome asks for the function's pickle.
+    """
     try:
         function = functions.get(key, blob)
     except KeyError as error:
-        return None if blob is None else failure_of(error, "The function cannot be loaded on the worker: ")
+        if blob is None:
+            return None, None
+        return failure_of(error, "The function cannot be loaded on the worker: "), None
     except BaseException as error:
-        return failure_of(error, "The function cannot be loaded on the worker: ")
+        return failure_of(error, "The function cannot be loaded on the worker: "), None
     try:
         args, kwargs = loads(arguments)
     except BaseException as error:
-        return failure_of(error, "The arguments cannot be loaded on the worker: ")
+        return failure_of(error, "The arguments cannot be loaded on the worker: "), None
+    before = Snapshot()  # after the imports that the function brought
     started()
-    return call(function, *args, **kwargs)
+    return call(function, *args, **kwargs), before
 
 
 def _die_with_parent(parent: int) -> None:
@@ -136,6 +161,7 @@ def _leave_nobody_behind(descriptor: int) -> None:
                 select.select([os.pidfd_open(trial_process)], [], [])
         else:
             time.sleep(0.5)
+    kill_marked(os.environ.get(MARK, ""))
     os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 
 

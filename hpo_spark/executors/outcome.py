@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpo_spark.errors import HpoSparkError, RemoteTraceback, TaskTimeout, WorkerCrashed
+from hpo_spark.errors import HpoSparkError, RemoteTraceback
 from hpo_spark.pickling import dump_item, dumps, load_item
 
-__all__ = ["Failure", "Outcome", "Success", "call", "failure_of", "unwrap"]
+__all__ = ["Failure", "Outcome", "Report", "Success", "call", "error_of", "failure_of", "report_of", "unwrap"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a supervisor knows of a call that failed.
+
+    Attributes:
+        host: Name of the worker's host.
+        started: When the call was taken up there, seconds since the epoch.
+        seconds: How long it ran.
+        n_lost: How often it had been begun before, on executors that were lost.
+        output: What it had printed.
+    """
+
+    host: str
+    started: float
+    seconds: float
+    n_lost: int = 0
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,11 +49,13 @@ class Failure:
         summary: The exception's type and message.
         traceback: The worker's traceback as text; empty where there is none.
         exception: The pickled exception, where it survives that.
+        report: Where and how long the call ran; None where nobody watched it.
     """
 
     summary: str
     traceback: str = ""
     exception: bytes | None = None
+    report: Report | None = None
 
 
 Outcome = Success | Failure
@@ -87,19 +109,17 @@ def error_of(failure: Failure) -> BaseException:
         error = RemoteError(failure.summary)
     if failure.traceback:
         error.__cause__ = RemoteTraceback(failure.traceback)
+    if failure.report is not None:
+        with contextlib.suppress(AttributeError):  # a class that takes no attributes
+            error.__dict__["_hpo_spark_report"] = failure.report
     return error
+
+
+def report_of(error: BaseException) -> Report | None:
+    """What is known of the call that an executor raised this for; None for nothing."""
+    report = getattr(error, "_hpo_spark_report", None)
+    return report if isinstance(report, Report) else None
 
 
 class RemoteError(HpoSparkError, RuntimeError):
     """Stands for a worker's exception that cannot be pickled; the message names its type."""
-
-
-def timed_out(limit_s: float) -> Failure:
-    """The failure of a task that was killed at its time limit."""
-    return failure_of(TaskTimeout(limit_s))
-
-
-def crashed(cause: str, output: str) -> Failure:
-    """The failure of a task whose process died; ``output`` is the end of what it printed."""
-    tail = f" The end of its output:\n{output}" if output else ""
-    return failure_of(WorkerCrashed(f"The process of the task died: {cause}.{tail}"))

@@ -1,10 +1,12 @@
-"""Futures for tasks that run elsewhere: one waiting thread a task in flight, and a way to end a task that runs."""
+"""Futures for tasks that run elsewhere: a bounded window of them in flight, and a way to end one that runs."""
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +26,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _INTERRUPT_EVERY_S = 0.2
+# Tasks that may wait for the window. Then `submit` waits too: a million of them would fill the driver's memory.
+_MAX_WAITING = 5_000
+# More threads than any window has; the window is what bounds them.
+_MAX_THREADS = 1_000_000
 
 _task_numbers = count()
 
@@ -42,8 +48,8 @@ class Task:
 class PooledExecutor(Executor):
     """Base of the executors whose tasks run in another process.
 
-    A subclass says how a task is run (`_execute`, in one of the pool's threads) and how a running one is ended
-    (`_interrupt`, from any thread).
+    A subclass says how a task is run (`_execute`, in one of the pool's threads, one a task in flight) and how a running
+    one is ended (`_interrupt`, from any thread).
 
     Args:
         slots: Tasks that can run at once.
@@ -56,9 +62,15 @@ class PooledExecutor(Executor):
         self.window = window
         self._functions = FunctionBook()
         self._tasks: WeakKeyDictionary[Future[Any], Task] = WeakKeyDictionary()
+        self._waiting: deque[tuple[Future[Any], Task | Exception]] = deque()
+        self._n_working = 0
         self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self._here = threading.local()
         self._closed = False
-        self._threads = ThreadPoolExecutor(window, type(self).__name__, initializer=prepare_thread)
+        self._resized: list[Callable[[], None]] = []
+        # It ends its threads when this object is gone, and finishes what was submitted when Python exits.
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, type(self).__name__, initializer=prepare_thread)
 
     @abstractmethod
     def _execute(self, task: Task) -> Outcome:
@@ -73,17 +85,32 @@ class PooledExecutor(Executor):
 
         The function is pickled when it is first seen and kept, so what its closure holds must not change between
         submissions. What cannot be pickled becomes the future's exception, `TaskNotPicklable`.
+
+        Where thousands of tasks wait already, this waits until there is room; never in a callback of a future.
         """
+        what: Task | Exception
         try:
             with self._lock:
                 function = self._functions.pickled(fn)
-            task = Task(function, dump_arguments(fn, args, kwargs))
+            what = Task(function, dump_arguments(fn, args, kwargs))
         except Exception as error:
-            return self._threads.submit(_raise, error)
+            what = error
+        future: Future[T] = Future()
         with self._lock:
-            future = self._threads.submit(self._run, task)
-            self._tasks[future] = task
+            while len(self._waiting) >= _MAX_WAITING and not self._closed and not self._is_own_thread:
+                self._room.wait()
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._n_working < self.window:
+                self._start_worker()
+            self._waiting.append((future, what))
+            if isinstance(what, Task):
+                self._tasks[future] = what
         return future
+
+    def on_resize(self, callback: Callable[[], None]) -> None:
+        """Have a function called, in some thread, whenever ``slots`` and ``window`` have changed."""
+        self._resized.append(callback)
 
     def cancel(self, future: Future[Any]) -> None:
         """Cancel a task; one that runs is killed, and its future then raises `TaskCancelled`."""
@@ -95,16 +122,67 @@ class PooledExecutor(Executor):
                 task.cancelled = True
                 threading.Thread(target=self._interrupt_until_gone, args=(task,), daemon=True).start()
 
-    def _interrupt_until_gone(self, task: Task) -> None:
-        # What comes before the task has really begun is lost, so it is said until the task has ended.
-        while True:
-            with self._lock:
-                if not task.running:
-                    return
-                self._interrupt(task)
-            time.sleep(_INTERRUPT_EVERY_S)
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, let those submitted finish (or cancel those that wait), then let go of everything."""
+        with self._lock:
+            self._closed = True
+            self._room.notify_all()
+            waiting = [future for future, _ in self._waiting] if cancel_futures else []
+        for future in waiting:
+            future.cancel()
+        self._threads.shutdown(wait=False)
+        if wait:
+            self._threads.shutdown(wait=True)
+            self._finish()
+            self._release()
+        else:
+            threading.Thread(target=self.shutdown, name=f"{type(self).__name__}-shutdown").start()
 
-    def _run(self, task: Task) -> Any:
+    def _resize(self, slots: int, window: int) -> None:
+        """Change how many tasks run and are in flight."""
+        with self._lock:
+            if (slots, window) == (self.slots, self.window):
+                return
+            self.slots, self.window = slots, window
+            if not self._closed:
+                for _ in range(min(window - self._n_working, len(self._waiting))):
+                    self._start_worker()
+        for callback in self._resized:
+            callback()
+
+    @property
+    def _is_own_thread(self) -> bool:
+        return getattr(self._here, "working", False)
+
+    def _start_worker(self) -> None:
+        self._threads.submit(_work, weakref.ref(self))
+        self._n_working += 1
+
+    def _next(self) -> tuple[Future[Any], Task | Exception] | None:
+        """What a thread does next; None for nothing, and the thread is no worker any more."""
+        with self._lock:
+            while self._waiting and (self._n_working <= self.window or self._closed):
+                future, what = self._waiting.popleft()
+                self._room.notify()
+                if future.set_running_or_notify_cancel():
+                    return future, what
+            self._n_working -= 1
+            return None
+
+    def _settle(self, future: Future[Any], what: Task | Exception) -> None:
+        try:
+            result = self._run(what)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        finally:
+            del self, future, what  # an exception's traceback would keep them
+
+    def _run(self, what: Task | Exception) -> Any:
+        if isinstance(what, Exception):
+            raise what
+        task = what
         with self._lock:
             if task.cancelled:
                 raise TaskCancelled("was cancelled before it ran.")
@@ -122,16 +200,17 @@ class PooledExecutor(Executor):
             raise TaskCancelled("was cancelled while it ran.")
         return unwrap(outcome)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks, let those submitted finish (or cancel those that wait), then let go of everything."""
-        self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
-        if wait:
-            self._threads.shutdown(wait=True)
-            self._finish()
-            self._release()
-        else:
-            threading.Thread(target=self.shutdown, name=f"{type(self).__name__}-shutdown").start()
+    def _interrupt_until_gone(self, task: Task) -> None:
+        # What comes before the task has really begun is lost, so it is said until the task has ended.
+        while True:
+            with self._lock:
+                if not task.running:
+                    return
+                self._interrupt(task)
+            time.sleep(_INTERRUPT_EVERY_S)
+
+    def _rest(self) -> None:
+        """Get this thread ready for its next task; called when the future of the last one is done."""
 
     def _finish(self) -> None:
         """Wait for work that is not in the pool's threads."""
@@ -140,5 +219,14 @@ class PooledExecutor(Executor):
         """Let go of processes and files; called when no task is left, possibly more than once."""
 
 
-def _raise(error: Exception) -> Any:
-    raise error
+def _work(reference: weakref.ref[PooledExecutor]) -> None:
+    """Run task after task; a thread that has nothing to do keeps neither the executor nor a future alive."""
+    executor = reference()
+    while executor is not None:
+        executor._here.working = True
+        item = executor._next()
+        if item is None:
+            return
+        executor._settle(*item)
+        del item
+        executor._rest()

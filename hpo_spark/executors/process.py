@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
+import weakref
 
-from hpo_spark.executors.base import check_limits
+from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Outcome
 from hpo_spark.executors.pooled import PooledExecutor, Task
-from hpo_spark.executors.supervisor import TrialProcess
+from hpo_spark.executors.supervisor import Isolation, TaskLimits, TrialProcess
 
 __all__ = ["ProcessExecutor"]
 
@@ -23,41 +25,68 @@ class ProcessExecutor(PooledExecutor):
         slots: Tasks at a time; None for one for every ``cpus`` cores that this process may use.
         task_timeout_s: Seconds after which a task is killed and its future raises `TaskTimeout`; None for no limit.
         cpus: Cores that native libraries may use in one task.
+        memory_mb: Anonymous memory in MB, of a task and all processes that it starts, beyond which it is killed and its
+            future raises `MemoryExceeded`; None for no limit.
+        isolation: ``"worker"`` runs one task after the other in a process, ``"trial"`` takes a new process for each.
     """
 
-    def __init__(self, slots: int | None = None, task_timeout_s: float | None = None, cpus: int = 1) -> None:
-        check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus)
-        self._timeout_s = task_timeout_s
-        self._cpus = cpus
+    def __init__(
+        self,
+        slots: int | None = None,
+        task_timeout_s: float | None = None,
+        cpus: int = 1,
+        *,
+        memory_mb: float | None = None,
+        isolation: Isolation = "worker",
+    ) -> None:
+        check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, memory_mb=memory_mb)
+        self._limits = TaskLimits(task_timeout_s, memory_mb)
+        self._isolation = check_isolation(isolation)
         self._local = threading.local()
         self._processes: list[TrialProcess] = []
         self._busy: dict[int, TrialProcess] = {}
         slots = slots or max(1, usable_cores() // cpus)
-        super().__init__(slots, window=slots, prepare_thread=self._start_process)
+        # The threads must not keep this object alive: without `shutdown`, they end when it is gone.
+        prepare = functools.partial(_start_process, self._local, self._processes, cpus, self._isolation)
+        super().__init__(slots, window=slots, prepare_thread=prepare)
+        weakref.finalize(self, _close_all, self._processes)
 
-    def _start_process(self) -> None:
-        process = self._local.process = TrialProcess(self._cpus)
-        self._processes.append(process)
-        process.start()
+    def prestart(self) -> None:
+        """Have the trial processes of all slots started, without waiting for them."""
+        together = threading.Barrier(self.slots)
+        for _ in range(self.slots):
+            self._threads.submit(together.wait)  # each in a thread of its own, which starts its process first
 
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process
-        process.start()
         with self._lock:
             self._busy[task.number] = process
         try:
-            return process.run(task.function, task.arguments, self._timeout_s)
+            return process.run(task.function, task.arguments, self._limits)
         finally:
             with self._lock:
                 del self._busy[task.number]
+
+    def _rest(self) -> None:
+        self._local.process.rest()
 
     def _interrupt(self, task: Task) -> None:
         if process := self._busy.get(task.number):
             process.kill()
 
     def _release(self) -> None:
-        for process in self._processes:
-            process.close()
+        _close_all(self._processes)
+
+
+def _start_process(local: threading.local, processes: list[TrialProcess], cpus: int, isolation: Isolation) -> None:
+    local.process = TrialProcess(cpus, isolation)
+    processes.append(local.process)
+    local.process.start()
+
+
+def _close_all(processes: list[TrialProcess]) -> None:
+    for process in processes:
+        process.close()
 
 
 def usable_cores() -> int:

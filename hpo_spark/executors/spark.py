@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -13,19 +15,23 @@ from concurrent.futures import BrokenExecutor, Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import WorkerCrashed
-from hpo_spark.executors.base import check_limits
+from hpo_spark.errors import ConfigError, TaskCancelled, TaskNotRun
+from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import PooledExecutor, Task
-from hpo_spark.executors.spark_task import MapTask, TrialTask
-from hpo_spark.executors.supervisor import Function
+from hpo_spark.executors.resources import is_local, task_profile
+from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask, lost_too_often
+from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
+from hpo_spark.versions import versions
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast, SparkContext
+    from pyspark import RDD, Broadcast, SparkContext
     from pyspark.sql import SparkSession
 
 __all__ = ["SparkExecutor"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,6 +40,12 @@ T = TypeVar("T")
 _WINDOW_PER_SLOT = 2
 # Partitions of a `map` for each slot: enough to even out items of unequal cost.
 _SLICES_PER_SLOT = 4
+# Seconds between two looks at how many slots the cluster has.
+_LOOK_EVERY_S = 2.0
+# How often a task is begun when its executors are lost. Spark's own limit is the application's.
+_MAX_ATTEMPTS = 5
+
+_POOL = "spark.scheduler.pool"
 
 _executor_numbers, _map_numbers = count(), count()
 
@@ -42,33 +54,81 @@ class SparkExecutor(PooledExecutor):
     """Runs tasks on the workers of a Spark session, which stays its owner's: it is never stopped here.
 
     `submit` makes each call a Spark job of one task and one job group. The task hands the call to a trial process
-    beside the Spark worker and watches it, so that whatever the call does, Spark sees a task that succeeded.
+    beside the Spark worker and watches it, so that whatever the call does, Spark sees a task that succeeded. A call
+    whose executor is lost is begun again, five times at most; then its future raises `ExecutorLost`.
 
     Args:
         spark: A `SparkSession` or `SparkContext`.
-        slots: Tasks that run at once; None for what the cluster offers now. More than it offers is what it may grow to.
+        slots: Tasks that run at once; None for what the cluster offers, also while it grows and shrinks. More than it
+            offers is what it may grow to.
         task_timeout_s: Seconds, from its start on the worker, after which a submitted task is killed and its future
             raises `TaskTimeout`; None for no limit.
+        cpus: Cores for a task, and for native libraries in it; None for the session's ``spark.task.cpus``.
+        gpus: GPUs for a task, also a fraction; 0 for what the session gives.
+        memory_mb: Anonymous memory in MB, of a task and all processes that it starts, beyond which it is killed and its
+            future raises `MemoryExceeded`; None for no limit.
+        isolation: ``"worker"`` runs one task after the other in the trial process of a Spark worker, ``"trial"`` takes
+            a new process for each.
+
+    Raises:
+        ConfigError: (a `ValueError`) If the session cannot give a task these resources.
     """
 
     def __init__(
-        self, spark: SparkSession | SparkContext, slots: int | None = None, task_timeout_s: float | None = None
+        self,
+        spark: SparkSession | SparkContext,
+        slots: int | None = None,
+        task_timeout_s: float | None = None,
+        *,
+        cpus: int | None = None,
+        gpus: float = 0,
+        memory_mb: float | None = None,
+        isolation: Isolation = "worker",
     ) -> None:
-        check_limits(slots=slots, task_timeout_s=task_timeout_s)
+        check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
         self._context = _context_of(spark)
-        self._timeout_s = task_timeout_s
+        self._limits = TaskLimits(task_timeout_s, memory_mb)
+        self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
         self._maps: set[threading.Thread] = set()
-        self._released = False
-        _lend_python(self._context)
-        # What the caller's thread says of its jobs (scheduler pool, tags) holds for those of the pool's threads.
-        self._properties = self._context._jsc.sc().getLocalProperties()
-        self._cluster_slots = _slots_of_cluster(self._context)
-        slots = slots or self._cluster_slots
-        # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
-        window = slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
-        super().__init__(slots, window, prepare_thread=self._inherit_properties)
+        self._notices: set[str] = set()
+        self._versions = versions()
+        self._profile = task_profile(self._context, cpus, gpus)
+        self._base = self._with_resources(self._context.parallelize([0], 1))
+        self._return_python = weakref.finalize(self, _lend_python(self._context))
+        # What the caller's thread says of its jobs (tags, descriptions) holds for those of the pool's threads.
+        self._properties = self._context._jsc.sc().getLocalProperties().clone()
+        if self._properties.getProperty(_POOL) is None:
+            self._properties.setProperty(_POOL, self._name)  # so that a session that is shared fairly stays fair
+        self._wanted_slots = slots
+        self._cluster_slots = self._count_slots()
+        self._looked = time.monotonic()
+        inherit = _Inherit(self._context, self._properties)
+        super().__init__(*self._size(), prepare_thread=inherit)
+        self._inherit_properties = inherit
+        if not is_local(self._context):
+            watcher = threading.Thread(target=_watch_cluster, args=(weakref.ref(self),), daemon=True)
+            watcher.start()
+
+    @property
+    def n_executors(self) -> int:
+        """Executor processes that are registered with the driver now."""
+        if is_local(self._context):
+            return 1
+        return max(0, len(self._context._jsc.sc().statusTracker().getExecutorInfos()) - 1)  # the driver is among them
+
+    def prestart(self) -> None:
+        """Have the trial processes of all slots started, without waiting for them."""
+        task = PrestartTask(self._isolation)
+        base = self._with_resources(self._context.parallelize(range(self.slots), self.slots))
+
+        def run() -> None:
+            with contextlib.suppress(Exception):  # the first tasks will tell what is wrong
+                self._inherit_properties()
+                self._run_job(f"{self._name}-prestart", "start trial processes", base, task)
+
+        self._start_thread(run, f"{self._name}-prestart")
 
     def map(
         self,
@@ -102,9 +162,7 @@ class SparkExecutor(PooledExecutor):
             return iter(())
         group = f"{self._name}-map-{next(_map_numbers)}"
         job: Future[list[list[Any]]] = Future()
-        thread = threading.Thread(target=self._run_map, args=(function, chunks, group, job), name=group, daemon=True)
-        self._maps = {other for other in self._maps if other.is_alive()} | {thread}
-        thread.start()
+        self._start_thread(lambda: self._run_map(function, chunks, group, job), group)
         return self._results(job, group, deadline)
 
     def drop(self, future: Future[Any]) -> bool:
@@ -126,8 +184,9 @@ class SparkExecutor(PooledExecutor):
     def _run_map(self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]) -> None:
         try:
             self._inherit_properties()
+            base = self._with_resources(self._context.parallelize(chunks, len(chunks)))
             task = MapTask(self._broadcast(function))
-            job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", chunks, task))
+            job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
         except Exception as error:
             job.set_exception(error)
 
@@ -144,10 +203,35 @@ class SparkExecutor(PooledExecutor):
                 yield load_item(item)
 
     def _execute(self, task: Task) -> Outcome:
-        trial_task = TrialTask(self._broadcast(task.function), self._timeout_s)
-        outcome: Outcome
-        (outcome,) = self._run_job(self._group(task), f"task {task.number}", [task.arguments], trial_task)
-        return outcome
+        n_lost = 0
+        while n_lost < _MAX_ATTEMPTS:
+            trial_task = TrialTask(
+                self._broadcast(task.function),
+                task.arguments,
+                self._limits,
+                self._isolation,
+                self._versions,
+                n_lost,
+                _MAX_ATTEMPTS,
+            )
+            try:
+                (answer,) = self._run_job(self._group(task), f"task {task.number}", self._base, trial_task)
+            except _Lost as lost:
+                n_lost += lost.n_attempts
+                if task.cancelled:
+                    raise
+                logger.warning("task %d was begun %d time(s) and lost: %s", task.number, n_lost, lost)
+                continue
+            finally:
+                self._look()
+            return self._outcome(answer)
+        raise lost_too_often(n_lost)
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        if answer.notice is not None and answer.notice not in self._notices:
+            self._notices.add(answer.notice)
+            logger.warning("%s", answer.notice)
+        return answer.outcome
 
     def _interrupt(self, task: Task) -> None:
         self._context.cancelJobGroup(self._group(task))
@@ -155,19 +239,27 @@ class SparkExecutor(PooledExecutor):
     def _group(self, task: Task) -> str:
         return f"{self._name}-task-{task.number}"
 
-    def _run_job(self, group: str, description: str, items: list[Any], function: Callable[[Any], Any]) -> list[Any]:
-        """Run one job with a partition an item; its group is its own, so that nobody else's job is ever cancelled."""
+    def _run_job(self, group: str, description: str, base: RDD[Any], function: Callable[[Any], Any]) -> list[Any]:
+        """Run one job; its group is its own, so that nobody else's job is ever cancelled."""
         from py4j.protocol import Py4JError
 
         context = self._context
         _check_alive(context)
         context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
         try:
-            results: list[Any] = context.parallelize(items, len(items)).mapPartitions(function).collect()
+            results: list[Any] = base.mapPartitions(function).collect()
             return results
         except Py4JError as error:
             _check_alive(context)
-            raise WorkerCrashed(f"Spark gave the job {group} up: {_first_cause(error)}") from error
+            raise _explain(error, group) from error
+
+    def _with_resources(self, rdd: RDD[Any]) -> RDD[Any]:
+        if self._profile is None:
+            return rdd
+        try:
+            return rdd.withResources(self._profile)
+        except Exception as error:  # Java's
+            raise ConfigError(f"This session takes no resource profile for a task: {_first_lines(error)}") from error
 
     def _broadcast(self, function: Function) -> Broadcast[Function]:
         with self._lock:
@@ -178,8 +270,35 @@ class SparkExecutor(PooledExecutor):
                 weakref.finalize(function, _destroy, broadcast).atexit = False
             return broadcast
 
-    def _inherit_properties(self) -> None:
-        self._context._jsc.sc().setLocalProperties(self._properties.clone())
+    def _count_slots(self) -> int:
+        """Tasks that the cluster runs at once, at this moment."""
+        context = self._context._jsc.sc()
+        if self._profile is None:
+            profile = context.resourceProfileManager().defaultResourceProfile()
+        else:
+            profile = self._profile._java_resource_profile
+        return max(1, int(context.maxNumConcurrentTasks(profile)))
+
+    def _size(self) -> tuple[int, int]:
+        """Slots and window for what the cluster has now."""
+        slots = self._wanted_slots or self._cluster_slots
+        # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
+        return slots, slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
+
+    def _look(self) -> None:
+        """See how many slots the cluster has, unless that was done a moment ago."""
+        with self._lock:
+            if time.monotonic() - self._looked < _LOOK_EVERY_S:
+                return
+            self._looked = time.monotonic()
+        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
+            self._cluster_slots = self._count_slots()
+            self._resize(*self._size())
+
+    def _start_thread(self, run: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._maps = {other for other in self._maps if other.is_alive()} | {thread}
+        thread.start()
 
     def _finish(self) -> None:
         for thread in self._maps:
@@ -187,9 +306,46 @@ class SparkExecutor(PooledExecutor):
 
     def _release(self) -> None:
         self._functions.clear()
-        if not self._released:
-            self._released = True
-            _return_python(self._context)
+        self._return_python()
+
+
+class _Lost(Exception):
+    """Spark gave a job up because executors or workers were lost under it."""
+
+    def __init__(self, message: str, n_attempts: int) -> None:
+        super().__init__(message)
+        self.n_attempts = n_attempts
+
+
+class _Inherit:
+    """Gives a thread the local properties that the executor was made with."""
+
+    def __init__(self, context: SparkContext, properties: Any) -> None:
+        self._context, self._properties = context, properties
+
+    def __call__(self) -> None:
+        if self._context._jsc is not None:
+            self._context._jsc.sc().setLocalProperties(self._properties.clone())
+
+
+def _watch_cluster(reference: weakref.ref[SparkExecutor]) -> None:
+    """Look at the cluster while tasks are in flight: a long one must not hide that executors have joined."""
+    while (executor := reference()) is not None and not executor._closed:
+        if executor._n_working:
+            executor._look()
+        del executor
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _explain(error: Exception, group: str) -> Exception:
+    """What a failed job means. Tasks themselves always succeed, so it is the fault of Spark or of the machines."""
+    text = str(getattr(error, "java_exception", error))
+    if re.search(r"\bcancell?ed\b", text.partition("\n")[0]):
+        return TaskCancelled(f"was cancelled at Spark: {_first_lines(error)}")
+    if "PythonException" in text or "maxResultSize" in text or "spark.rpc.message.maxSize" in text:
+        return TaskNotRun(f"Spark could not run the job {group}: {_first_lines(error, 40)}")
+    failed = re.search(r"failed (\d+) times", text)
+    return _Lost(_first_lines(error), int(failed[1]) if failed else 1)
 
 
 def _check_alive(context: SparkContext) -> None:
@@ -197,30 +353,33 @@ def _check_alive(context: SparkContext) -> None:
         raise BrokenExecutor("The Spark session was stopped while the executor was using it.")
 
 
-def _slots_of_cluster(context: SparkContext) -> int:
-    cpus = int(context.getConf().get("spark.task.cpus", "1") or 1)
-    return max(1, int(context.defaultParallelism) // cpus)
-
-
 # For each context how many executors have set its Python, and what it was before.
 _lent: weakref.WeakKeyDictionary[SparkContext, tuple[int, str]] = weakref.WeakKeyDictionary()
 
 
-def _lend_python(context: SparkContext) -> None:
-    """Have local workers run this Python: Spark would take the first on PATH, which need not have this package."""
-    if not context.master.startswith("local") or "PYSPARK_PYTHON" in os.environ:
-        return
+def _lend_python(context: SparkContext) -> Callable[[], None]:
+    """Have local workers run this Python: Spark would take the first on PATH, which need not have this package.
+
+    Returns:
+        What to call when that is over.
+    """
+    if not is_local(context) or "PYSPARK_PYTHON" in os.environ:
+        return lambda: None
     users, before = _lent.get(context, (0, context.pythonExec))
     _lent[context] = users + 1, before
     context.pythonExec = sys.executable
+    lent_to = weakref.ref(context)
 
+    def give_back() -> None:
+        context = lent_to()
+        if context is not None:
+            users, before = _lent.pop(context)
+            if users > 1:
+                _lent[context] = users - 1, before
+            else:
+                context.pythonExec = before
 
-def _return_python(context: SparkContext) -> None:
-    users, before = _lent.pop(context, (0, ""))
-    if users > 1:
-        _lent[context] = users - 1, before
-    elif users == 1:
-        context.pythonExec = before
+    return give_back
 
 
 def _context_of(spark: SparkSession | SparkContext) -> SparkContext:
@@ -247,7 +406,8 @@ def _destroy(broadcast: Broadcast[Function]) -> None:
         broadcast.destroy()
 
 
-def _first_cause(error: Exception) -> str:
+def _first_lines(error: Exception, n_lines: int = 3) -> str:
     """What a Java error says in its first lines, without its stack."""
-    lines = [line.strip() for line in str(getattr(error, "java_exception", error)).splitlines()]
-    return " ".join(line for line in lines[:3] if line and not line.startswith("at "))
+    lines = str(getattr(error, "java_exception", error)).splitlines()[:n_lines]
+    kept = [line for line in lines if line.strip() and not line.strip().startswith("at ")]
+    return ("\n" if n_lines > 3 else " ").join(kept)

@@ -6,31 +6,41 @@ One supervisor has one trial process and runs one call at a time in it. The Spar
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import IO, Any
-
-import psutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import IO, Any, Literal
 
 from hpo_spark import output
+from hpo_spark.errors import MemoryExceeded, TaskTimeout, WorkerCrashed
 from hpo_spark.executors.child import STARTED
-from hpo_spark.executors.outcome import Outcome, crashed, failure_of, timed_out
+from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
+from hpo_spark.executors.outcome import Failure, Outcome, Report, failure_of
 from hpo_spark.executors.threads import thread_settings
+from hpo_spark.executors.tree import MARK, kill_tree
 from hpo_spark.pickling import dumps, loads
 
-__all__ = ["Function", "TrialProcess"]
+__all__ = ["Function", "Isolation", "TaskLimits", "TrialProcess"]
 
+Isolation = Literal["worker", "trial"]
 
+# Starting Python and importing the function's module is not the call's time, but must end some day.
 _LOADING_S = 120.0
+# How often memory and the length of the output are looked at while a call runs.
+_WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 5.0
+# A process that has grown by so much since its first call is started again; young ones only if they grow much faster,
+# since importing TensorFlow anew costs some six seconds.
+_MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 100.0, 1000.0, 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +52,19 @@ class Function:
     path: Sequence[str]
 
 
+@dataclass(frozen=True)
+class TaskLimits:
+    """What a call may use; None is no limit.
+
+    Attributes:
+        timeout_s: Seconds from the beginning of the call.
+        memory_mb: Anonymous memory, in MB of 10^6 bytes, of the process and all that it started.
+    """
+
+    timeout_s: float | None = None
+    memory_mb: float | None = None
+
+
 class TrialProcess:
     """A process that runs calls one after the other and is started again when it is gone.
 
@@ -50,15 +73,21 @@ class TrialProcess:
 
     Args:
         cpus: Cores that native libraries in it may use.
+        isolation: ``"worker"`` keeps the process for further calls, ``"trial"`` takes a new one for each.
     """
 
-    def __init__(self, cpus: int = 1) -> None:
-        self._cpus = cpus
+    def __init__(self, cpus: int = 1, isolation: Isolation = "worker") -> None:
+        self.cpus = cpus
+        self.isolation = isolation
+        self._environment: Mapping[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._output: IO[bytes] | None = None
         self._pidfd: int | None = None
         self._sent: set[str] = set()
+        self._mark = ""
+        self._born = 0.0
+        self._first_mb: float | None = None
         self._lock = threading.Lock()
 
     @property
@@ -66,49 +95,65 @@ class TrialProcess:
         """Process id of the trial process; None while there is none."""
         return self._process.pid if self._process else None
 
-    def run(self, function: Function, arguments: bytes, timeout_s: float | None = None) -> Outcome:
+    def run(
+        self,
+        function: Function,
+        arguments: bytes,
+        limits: TaskLimits,
+        *,
+        environment: Mapping[str, str] | None = None,
+        n_lost: int = 0,
+        abandoned: int | None = None,
+    ) -> Outcome:
         """Run one call and return how it ended.
 
         Args:
             function: What to call.
             arguments: Pickled ``(args, kwargs)``.
-            timeout_s: Seconds from the beginning of the call until the process and all its descendants are killed; None
-                for no limit.
+            limits: Beyond them the process and all its descendants are killed.
+            environment: Variables that the process must have been started with, such as the devices that it may use.
+            n_lost: How often the call was begun before, on executors that were lost.
+            abandoned: Descriptor of a socket; when its other end is closed, nobody waits for the call any more.
         """
-        self.start()
-        assert self._output is not None
-        self._output.truncate(0)
-        try:
-            outcome = self._exchange(function, arguments, timeout_s, send_blob=function.key not in self._sent)
-            if outcome is None:  # the process has since forgotten the function
-                outcome = self._exchange(function, arguments, timeout_s, send_blob=True)
-            self._sent.add(function.key)
-            assert outcome is not None
-            return outcome
-        except TimeoutError:
-            self.kill()
-            assert timeout_s is not None
-            return timed_out(timeout_s)
-        except (EOFError, OSError):
-            return crashed(self._cause_of_death(), output.tail_of(self._output.fileno()))
-        except Exception as error:  # an answer that is no answer, as from user code that wrote into the pipe
-            self.kill()
-            return failure_of(error, "The trial process gave no readable answer: ")
+        started, clock = time.time(), time.perf_counter()
+        outcome = self._run(function, arguments, limits, environment or {}, n_lost, abandoned)
+        if isinstance(outcome, Failure):
+            seconds = time.perf_counter() - clock
+            report = Report(socket.gethostname(), started, seconds, n_lost, self._printed())
+            outcome = replace(outcome, report=report)
+        return outcome
 
-    def start(self) -> None:
-        """Start the process unless it runs."""
+    def rest(self) -> None:
+        """Get ready for the next call: with a new process where this one has grown, or each call takes a new one."""
+        if self._process is None:
+            return
+        if self.isolation == "trial" or self._has_grown(self._process.pid):
+            self.close()
+            self.start(self._environment)
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process unless it runs, with these variables beside the supervisor's own."""
         with self._lock:
+            if environment is not None and environment != self._environment:
+                self._environment = dict(environment)
+                self._end()
             if self._process is not None and self._process.poll() is None:
                 return
             self._discard()
+            self._mark = uuid.uuid4().hex
             ours, theirs = socket.socketpair()
             self._output = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115 - lives as long as the process
             paths = [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]
-            environment = {
+            variables = {
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                # Trials share a device more often than not: none may take all of its memory at once.
+                "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                 **os.environ,
-                **thread_settings(self._cpus),
+                **thread_settings(self.cpus),
+                **self._environment,
                 "PYTHONPATH": os.pathsep.join(paths),
+                MARK: self._mark,
             }
             command = f"from hpo_spark.executors.child import main; main({theirs.fileno()}, {os.getpid()})"
             with theirs:
@@ -118,9 +163,10 @@ class TrialProcess:
                     stdout=self._output,
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
-                    env=environment,
+                    env=variables,
                     start_new_session=True,
                 )
+            self._born, self._first_mb = time.monotonic(), None
             self._pipe = Connection(ours.detach())
             self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
 
@@ -128,36 +174,69 @@ class TrialProcess:
         """Kill the process and all its descendants, and wait until they are gone."""
         with self._lock:
             if self._process is not None:
-                _kill_tree(self._process)
+                self._kill_all(self._process)
 
     def close(self) -> None:
         """Kill the process and let go of its files."""
-        self.kill()
         with self._lock:
-            self._discard()
+            self._end()
+
+    def _run(
+        self,
+        function: Function,
+        arguments: bytes,
+        limits: TaskLimits,
+        environment: Mapping[str, str],
+        n_lost: int,
+        abandoned: int | None,
+    ) -> Outcome:
+        try:
+            self.start(environment)
+        except OSError as error:  # no memory, no processes, no disk: the machine's fault
+            return failure_of(WorkerCrashed(f"The process of the task cannot be started: {error}."))
+        assert self._output is not None
+        self._output.truncate(0)
+        try:
+            watch = _Watch(self, limits, abandoned)
+            outcome = self._exchange(watch, function, arguments, n_lost, send_blob=function.key not in self._sent)
+            if outcome is None:  # the process has since forgotten the function
+                outcome = self._exchange(watch, function, arguments, n_lost, send_blob=True)
+            self._sent.add(function.key)
+            assert outcome is not None
+            return outcome
+        except (TaskTimeout, MemoryExceeded, _Abandoned) as error:
+            self.kill()
+            return failure_of(error)
+        except (EOFError, OSError):
+            cause = self._cause_of_death()
+            printed = output.end_of(self._printed())
+            tail = f" The end of its output:\n{printed}" if printed else ""
+            return failure_of(WorkerCrashed(f"The process of the task died: {cause}.{tail}"))
+        except Exception as error:  # an answer that is no answer, as from user code that wrote into the pipe
+            self.kill()
+            return failure_of(error, "The trial process gave no readable answer: ")
 
     def _exchange(
-        self, function: Function, arguments: bytes, timeout_s: float | None, *, send_blob: bool
+        self, watch: _Watch, function: Function, arguments: bytes, n_lost: int, *, send_blob: bool
     ) -> Outcome | None:
         assert self._pipe is not None
         blob = function.blob if send_blob else None
-        self._pipe.send_bytes(dumps((function.key, blob, list(function.path), arguments)))
-        # Starting Python and importing the function's module is not the call's time, but must end some day.
-        answer = self._receive(None if timeout_s is None else timeout_s + _LOADING_S)
+        self._pipe.send_bytes(dumps((function.key, blob, list(function.path), arguments, n_lost)))
+        answer = watch.receive(_LOADING_S)
         if answer == STARTED:
-            answer = self._receive(timeout_s)
+            answer = watch.receive()
         outcome: Outcome | None = answer
         return outcome
 
-    def _receive(self, timeout_s: float | None) -> Any:
-        """The next message; raises `TimeoutError` if it does not come, and `EOFError` if the process is gone."""
-        assert self._pipe is not None
-        # The pipe alone would not tell: a process that the task forked holds it open.
-        sentinels: list[Any] = [self._pipe] if self._pidfd is None else [self._pipe, self._pidfd]
-        ready = wait(sentinels, timeout_s)
-        if self._pipe in ready:
-            return loads(self._pipe.recv_bytes())
-        raise EOFError if ready else TimeoutError
+    def _has_grown(self, pid: int) -> bool:
+        used = anonymous_mb(pid)
+        if self._first_mb is None:
+            self._first_mb = used
+        growth = used - self._first_mb
+        return growth > _MAX_FAST_GROWTH_MB or (growth > _MAX_GROWTH_MB and time.monotonic() - self._born > _MIN_AGE_S)
+
+    def _printed(self) -> str:
+        return "" if self._output is None else output.text_of(self._output.fileno())
 
     def _cause_of_death(self) -> str:
         assert self._process is not None
@@ -175,6 +254,15 @@ class TrialProcess:
                 return f"killed by signal {-code}"
         return f"it exited with code {code}"
 
+    def _end(self) -> None:
+        if self._process is not None:
+            self._kill_all(self._process)
+        self._discard()
+
+    def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
+        kill_tree(process.pid, self._mark)
+        process.wait()
+
     def _discard(self) -> None:
         for resource in (self._pipe, self._output):
             if resource is not None:
@@ -185,25 +273,64 @@ class TrialProcess:
         self._sent.clear()
 
 
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its descendants, also those that a killed one was just starting."""
-    family: set[psutil.Process] = set()
-    try:
-        root = psutil.Process(process.pid)
-        while members := set(root.children(recursive=True)) - family:
-            family |= members
-            for member in members:
-                _kill(member)
-        _kill(root)
-    except psutil.NoSuchProcess:
-        pass
-    # The process leads a session of its own: whoever is left in its group lost its parent on the way.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(family, timeout=5)
+class _Abandoned(Exception):
+    """Nobody waits for the call any more: Spark has cancelled it, or the executor is gone."""
 
 
-def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()
+class _Watch:
+    """Waits for what a trial process answers, and looks after it meanwhile.
+
+    Args:
+        process: The process, which runs.
+        limits: What its call may use.
+        abandoned: As for `TrialProcess.run`.
+    """
+
+    def __init__(self, process: TrialProcess, limits: TaskLimits, abandoned: int | None) -> None:
+        assert process._pipe is not None and process._process is not None and process._output is not None
+        self._pipe, self._pid = process._pipe, process._process.pid
+        self._output = process._output.fileno()
+        self._pidfd, self._abandoned = process._pidfd, abandoned
+        self._limits = limits
+        self._tick = _WATCH_OUTPUT_S if limits.memory_mb is None else _WATCH_MEMORY_S
+        self._poll = select.poll()
+        self._poll.register(self._pipe.fileno(), select.POLLIN)
+        # The pipe alone would not tell of the end: a process that the task forked holds it open.
+        if self._pidfd is not None:
+            self._poll.register(self._pidfd, select.POLLIN)
+        if abandoned is not None:
+            self._poll.register(abandoned, getattr(select, "POLLRDHUP", 0))
+
+    def receive(self, loading_s: float | None = None) -> Any:
+        """The next message.
+
+        Args:
+            loading_s: Seconds beyond the time limit, while the call has not begun.
+
+        Raises:
+            TaskTimeout: If the limit is over.
+            MemoryExceeded: If the call uses too much.
+            EOFError: If the process is gone.
+            _Abandoned: If nobody waits for the answer.
+        """
+        limit = self._limits.timeout_s
+        deadline = None if limit is None else time.monotonic() + limit + (loading_s or 0.0)
+        while True:
+            left = self._tick if deadline is None else min(self._tick, deadline - time.monotonic())
+            if left < 0:
+                assert limit is not None
+                raise TaskTimeout(limit)
+            ready = {descriptor for descriptor, _ in self._poll.poll(left * 1000)}
+            if self._pipe.fileno() in ready:
+                return loads(self._pipe.recv_bytes())
+            if self._pidfd in ready:
+                raise EOFError
+            if self._abandoned is not None and self._abandoned in ready:
+                raise _Abandoned
+            output.bound(self._output)
+            self._check_memory()
+
+    def _check_memory(self) -> None:
+        limit = self._limits.memory_mb
+        if limit is not None and (used := tree_anonymous_mb(self._pid)) > limit:
+            raise MemoryExceeded(used, limit)

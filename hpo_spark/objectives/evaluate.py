@@ -20,11 +20,29 @@ from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import dump_task, dumps
 from hpo_spark.plain import to_plain
-from hpo_spark.role import is_worker
+from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded
 from hpo_spark.trial import Trial, TrialState
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluated", "Evaluation"]
+
+# A pickled objective above this size is unpickled once in a process, and not for each trial.
+_MAX_FRESH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What comes back from a worker.
+
+    Attributes:
+        trial: The finished trial.
+        model: The model that it kept; None for none.
+        output: All that a failed one printed.
+    """
+
+    trial: Trial
+    model: bytes | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,19 +65,17 @@ class Evaluation:
     n_values: int = 1
     maximize: bool = True
 
-    def __call__(self, trial: Trial, best: float | None = None) -> tuple[Trial, bytes | None]:
+    def __call__(self, trial: Trial, best: float | None = None) -> Evaluated:
         """Evaluate a trial.
 
         Args:
             trial: What to evaluate.
             best: The best value known when the trial was submitted; None for none.
-
-        Returns:
-            The finished trial, and the model that it kept, if any.
         """
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
         context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best))
         started, clock = time.time(), time.perf_counter()
+        printed = ""
         try:
             with seeded(trial.seed):
                 params = {**self.fixed, **trial.params}
@@ -69,7 +85,8 @@ class Evaluation:
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
             if isinstance(error, KeyboardInterrupt) and not is_worker():
                 raise  # somebody pressed Ctrl-C
-            ended = {"state": TrialState.FAILED, "error": _describe(error)}
+            printed = output.printed()
+            ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
         finished = replace(
             trial,
             **ended,
@@ -77,8 +94,9 @@ class Evaluation:
             started=started,
             seconds=time.perf_counter() - clock,
             host=socket.gethostname(),
+            attempt=trial.attempt + n_lost_attempts(),
         )
-        return finished, context.model if finished.state is TrialState.COMPLETED else None
+        return Evaluated(finished, context.model if finished.state is TrialState.COMPLETED else None, printed)
 
     def _keeps(self, best: float | None, value: float) -> bool:
         # A tie may still win, by the lower number.
@@ -120,11 +138,17 @@ _loaded: dict[str, Evaluation] = {}
 
 
 def _load_evaluation(digest: str, blob: bytes) -> Evaluation:
-    """Unpickle an evaluation; the last one is kept, so that a pool that sends it with each trial unpickles it once."""
-    if digest not in _loaded:
+    """Unpickle an evaluation: anew each time, so that no trial finds what another left in a function's variables.
+
+    A large one, which brings data along, is kept.
+    """
+    if digest in _loaded:
+        return _loaded[digest]
+    evaluation = Evaluation(*pickle.loads(blob))
+    if len(blob) > _MAX_FRESH_BYTES:
         _loaded.clear()
-        _loaded[digest] = Evaluation(*pickle.loads(blob))
-    return _loaded[digest]
+        _loaded[digest] = evaluation
+    return evaluation
 
 
 def _finite_number(value: Any) -> float:
@@ -147,14 +171,13 @@ def _headline(summary: str) -> str:
     return summary
 
 
-def _describe(error: BaseException) -> str:
-    """The exception in the first line, then the traceback from the objective's first frame on."""
+def _describe(error: BaseException, printed: str) -> str:
+    """The exception in the first line, then the traceback from the objective's first frame on, and what was printed."""
     try:
         summary = _headline("".join(traceback.format_exception_only(error)).strip())
         steps = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, steps))
     except Exception:  # an exception whose own __str__ raises
         return type(error).__name__
-    printed = output.tail()
     whole = f"{summary}\n\n{text}" + (f"\nThe end of its output:\n{printed}\n" if printed else "")
     return whole.encode(errors="backslashreplace").decode()  # file names may hold what no file can be written with

@@ -109,6 +109,14 @@ class KerasObjective:
             model = None
             _clear(keras)
 
+    def preload(self) -> None:
+        """Import Keras, which takes seconds, before the first trial.
+
+        Raises:
+            MissingExtra: If it is not installed here.
+        """
+        _import_keras()
+
     @property
     def _metrics(self) -> list[str]:
         return [self.metric] if isinstance(self.metric, str) else list(self.metric)

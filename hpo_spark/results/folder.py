@@ -45,10 +45,13 @@ class RunFolder:
         if name is not None and model is not None:
             self._write(name, model)
 
-    def write_log(self, trial: Trial) -> None:
-        """Write ``logs/trial-N.log``: what a failed trial left."""
+    def write_log(self, trial: Trial, output: str) -> None:
+        """Write ``logs/trial-N.log``: why a trial failed, and all that it printed."""
         if trial.error and trial.state is not TrialState.CANCELLED:
-            self._write(f"logs/trial-{trial.number}.log", f"{trial.state} {trial.params}\n\n{trial.error}\n")
+            where = f"host {trial.host}, attempt {trial.attempt}"
+            printed = f"\nIts output:\n{output}\n" if output else ""
+            text = f"{trial.state} {trial.params}\n{where}\n\n{trial.error}\n{printed}"
+            self._write(f"logs/trial-{trial.number}.log", text)
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json`` and ``trials.csv``."""

@@ -8,10 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hpo_spark.preflight import Preflight
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.trial import Trial
 
-__all__ = ["format_params", "format_value", "summary"]
+__all__ = ["format_params", "format_value", "summary", "workers_table"]
 
 _HALL_OF_FAME = 5
 
@@ -47,6 +48,26 @@ def _hall_of_fame(result: Result) -> Table:
         table.add_row(
             *map(Text, [*row, *(format_value(trial.params[p]) if p in trial.params else "-" for p in params)])
         )
+    return table
+
+
+def workers_table(found: Preflight) -> Table:
+    """What each executor's workers are; what differs from the driver is red."""
+    title = f"{found.n_executors} executor(s), {found.slots} slot(s)"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for header in ("host", "executor", *found.expected, "cores", "GPUs", "free memory", "objective"):
+        table.add_column(Text(header), overflow="fold")
+    expected = ["driver", "", *found.expected.values(), "", "", "", ""]
+    table.add_row(*map(Text, expected), style="dim")
+    for worker in found.workers:
+        versions = [
+            Text(own := worker.versions.get(name, "missing"), style="" if own == wanted else "red")
+            for name, wanted in found.expected.items()
+        ]
+        loaded = Text("loads") if worker.error is None else Text(worker.error.splitlines()[0], style="red")
+        memory = f"{worker.free_mb / 1000:.1f} GB"
+        what = map(Text, (str(worker.cpus), worker.gpus or "-", memory))
+        table.add_row(Text(worker.host), Text(str(worker.executor)), *versions, *what, loaded)
     return table
 
 

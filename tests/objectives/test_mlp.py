@@ -96,6 +96,6 @@ def test_the_output_follows_the_targets(pool, kind):
     metric = "val_accuracy" if kind in ("classes", "one-hot") else "val_loss"
     objective = KerasObjective(build_model, (x, y), epochs=30, metric=metric)
     evaluation = Evaluation(objective, 0, {})
-    trial, _ = pool.submit(evaluation, Trial(0, {"learning_rate": 0.01}, 1)).result(timeout=120)
+    trial = pool.submit(evaluation, Trial(0, {"learning_rate": 0.01}, 1)).result(timeout=120).trial
     assert trial.state is TrialState.COMPLETED, trial.error
     assert trial.value > 0.85 if metric == "val_accuracy" else trial.value < 0.3

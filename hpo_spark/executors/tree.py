@@ -1,0 +1,64 @@
+"""Ends a trial process with all that it started, wherever that has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+import psutil
+
+__all__ = ["MARK", "kill_marked", "kill_tree"]
+
+# Environment variable that a trial process has a value of its own for. Its descendants inherit it, also those that
+# left its session and lost their parents.
+MARK = "HPO_SPARK_TRIAL_PROCESS"
+
+_PATIENCE_S = 5.0
+
+
+def kill_tree(pid: int, mark: str) -> None:
+    """Kill a process and its descendants, also those that a killed one was just starting, and see that they are gone.
+
+    Args:
+        pid: The process; its parent must still reap it.
+        mark: Its value of `MARK`.
+    """
+    family: set[psutil.Process] = set()
+    try:
+        root = psutil.Process(pid)
+        while members := set(root.children(recursive=True)) - family:
+            family |= members
+            for member in members:
+                _kill(member)
+        _kill(root)
+    except psutil.NoSuchProcess:
+        pass
+    # The process leads a session of its own.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    psutil.wait_procs(family, timeout=_PATIENCE_S)
+    kill_marked(mark)
+
+
+def kill_marked(mark: str) -> None:
+    """Kill all processes that carry a mark, but this one."""
+    while members := list(_marked(mark)):
+        for member in members:
+            _kill(member)
+        _, alive = psutil.wait_procs(members, timeout=_PATIENCE_S)
+        if alive:  # in the kernel's hands
+            return
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                yield process
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
