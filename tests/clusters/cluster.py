@@ -376,6 +376,11 @@ def wait_for(condition, what, seconds, explain=lambda: ""):
     return found
 
 
+def most_at_once(spans):
+    """How many of these spans of time overlap at most."""
+    return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
