@@ -19,7 +19,7 @@ from hpo_spark.errors import ConfigError, TaskCancelled, TaskNotRun
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
-from hpo_spark.executors.resources import is_local, task_profile
+from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
 from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask, lost_too_often
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
@@ -102,6 +102,11 @@ class SparkExecutor(PooledExecutor):
             self._properties.setProperty(_POOL, self._name)  # so that a session that is shared fairly stays fair
         self._wanted_slots = slots
         self._cluster_slots = self._count_slots()
+        if self._cluster_slots == 0 and self.n_executors > 0 and not is_dynamic(self._context):
+            raise ConfigError(
+                f"cpus={cpus}, gpus={gpus:g}: none of the {self.n_executors} executor(s) of this session has so many, "
+                "and Spark would wait for one for ever."
+            )
         self._looked = time.monotonic()
         super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
         if not is_local(self._context):
@@ -173,7 +178,7 @@ class SparkExecutor(PooledExecutor):
         with self._lock:
             task = self._tasks.get(future)
             at_spark = sorted(other.number for other in self._tasks.values() if other.running)
-        if task is None or task.number in at_spark[: min(self.slots, self._cluster_slots)] or future.done():
+        if task is None or task.number in at_spark[: min(self.slots, max(1, self._cluster_slots))] or future.done():
             return False
         self.cancel(future)
         return True
@@ -290,11 +295,11 @@ class SparkExecutor(PooledExecutor):
             profile = context.resourceProfileManager().defaultResourceProfile()
         else:
             profile = self._profile._java_resource_profile
-        return max(1, int(context.maxNumConcurrentTasks(profile)))
+        return int(context.maxNumConcurrentTasks(profile))
 
     def _size(self) -> tuple[int, int]:
         """Slots and window for what the cluster has now."""
-        slots = self._wanted_slots or self._cluster_slots
+        slots = self._wanted_slots or max(1, self._cluster_slots)
         # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
         return slots, slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
 
