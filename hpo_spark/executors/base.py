@@ -74,7 +74,7 @@ def drop_task(executor: Executor, future: Future[Any]) -> bool:
 
 
 def watch_size(executor: Executor, callback: Callable[[], None]) -> None:
-    """Have a function called, in some thread, when an executor's slots and window change; never where they cannot."""
+    """Have a method called, in some thread, when an executor's slots and window change; never where they cannot."""
     on_resize = getattr(executor, "on_resize", None)
     if callable(on_resize):
         on_resize(callback)

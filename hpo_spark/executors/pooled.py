@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 from hpo_spark.errors import TaskCancelled
 from hpo_spark.executors.base import FunctionBook
@@ -63,14 +63,14 @@ class PooledExecutor(Executor):
         self.slots = slots
         self.window = window
         self._functions = FunctionBook()
-        self._tasks: WeakKeyDictionary[Future[Any], Task] = WeakKeyDictionary()
+        self._tasks: weakref.WeakKeyDictionary[Future[Any], Task] = weakref.WeakKeyDictionary()
         self._waiting: deque[tuple[Future[Any], Task | Exception]] = deque()
         self._n_working = 0
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._here = threading.local()
         self._closed = False
-        self._resized: list[Callable[[], None]] = []
+        self._resized: list[weakref.WeakMethod[Callable[[], None]]] = []
         # It ends its threads when this object is gone, and finishes what was submitted when Python exits.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, type(self).__name__, initializer=prepare_thread)
 
@@ -111,8 +111,8 @@ class PooledExecutor(Executor):
         return future
 
     def on_resize(self, callback: Callable[[], None]) -> None:
-        """Have a function called, in some thread, whenever ``slots`` and ``window`` have changed."""
-        self._resized.append(callback)
+        """Have a method called, in some thread, when ``slots`` and ``window`` change, as long as its object lives."""
+        self._resized.append(weakref.WeakMethod(callback))
 
     def cancel(self, future: Future[Any]) -> None:
         """Cancel a task; one that runs is killed, and its future then raises `TaskCancelled`."""
@@ -151,8 +151,9 @@ class PooledExecutor(Executor):
             if not self._closed:
                 for _ in range(min(window - self._n_working, len(self._waiting))):
                     self._start_worker()
-        for callback in self._resized:
-            callback()
+        for reference in self._resized:
+            if (callback := reference()) is not None:
+                callback()
 
     @property
     def _is_own_thread(self) -> bool:
@@ -226,7 +227,7 @@ def _work(executor: PooledExecutor) -> None:
     while (item := executor._next()) is not None:
         try:
             executor._settle(*item)
-        except BaseException:  # a callback of the future that exits; the thread has other tasks to run
-            logger.critical("a callback raised what is no Exception", exc_info=True)
+            executor._rest()
+        except BaseException:  # a callback of the future that exits, say; the thread has other tasks to run
+            logger.critical("after a task", exc_info=True)
         del item
-        executor._rest()
