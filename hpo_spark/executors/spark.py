@@ -15,12 +15,12 @@ from concurrent.futures import BrokenExecutor, Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import ConfigError, TaskCancelled, TaskNotRun
+from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, TaskNotRun
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
 from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
-from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask, lost_too_often
+from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
 from hpo_spark.versions import versions
@@ -243,7 +243,7 @@ class SparkExecutor(PooledExecutor):
             finally:
                 self._look()
             return self._outcome(answer)
-        raise lost_too_often(n_lost)
+        raise ExecutorLost(n_lost)
 
     def _outcome(self, answer: Answer) -> Outcome:
         if answer.notice is not None and answer.notice not in self._notices:
