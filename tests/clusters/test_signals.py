@@ -3,10 +3,11 @@
 import json
 import signal
 import subprocess
+import sys
 
 import psutil
 import pytest
-from cluster import ROOT, SPARK_HOME, daemons, environment, wait_for
+from cluster import ROOT, SPARK_HOME, daemons, environment, wait_for, words
 
 pytestmark = pytest.mark.cluster
 
@@ -55,7 +56,7 @@ def test_a_signal_ends_the_search_and_every_process_of_its_trials(tmp_path, numb
         (driver,) = [
             process
             for process in psutil.Process(submitted.pid).children(recursive=True)
-            if "tune.py" in " ".join(process.cmdline()) and process.name().startswith("python")
+            if words(process).startswith(sys.executable) and "tune.py" in words(process)
         ]
         driver.send_signal(number)
         assert submitted.wait(timeout=60) == 75, (tmp_path / "log").read_text()
