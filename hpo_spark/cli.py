@@ -87,7 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with terminate_as_interrupt():
             _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FINISHED
+        if end.code is None or isinstance(end.code, int):
+            return end.code or FINISHED
+        _console(stderr=True).print(f"hpo-spark: {end.code}", markup=False, soft_wrap=True)
+        return WRONG
     return FINISHED
 
 

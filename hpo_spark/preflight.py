@@ -80,7 +80,7 @@ class Preflight:
                 found.append(f"{worker.host}: the objective cannot be loaded: {worker.error}")
             found += [f"{worker.host}: {phrase}." for phrase in self.differences(worker, vital=True)]
         if not self.workers:
-            found += list(dict.fromkeys(self.failures))
+            found += list(dict.fromkeys(self.failures)) or ["No worker has answered: are there any, and are they free?"]
         return found
 
     @property
@@ -88,7 +88,7 @@ class Preflight:
         """What should be known, a sentence each."""
         found = [f"{w.host}: {phrase}." for w in self.workers for phrase in self.differences(w, vital=False)]
         if missing := max(0, self.n_executors - len(self.workers)):
-            found.append(f"{missing} of {self.n_executors} executor(s) did not answer within {_PATIENCE_S:g} s.")
+            found.append(f"{missing} of {self.n_executors} executor(s) have not answered.")
         if self.workers:
             found += list(dict.fromkeys(self.failures))
         return found

@@ -297,7 +297,7 @@ class Runner:
             state = TrialState.TIMED_OUT
         elif isinstance(error, WorkerCrashed | ExecutorLost):
             state = TrialState.CRASHED
-        text = f"{type(error).__name__}: {error}"
+        text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
         if error.__cause__ is not None and state is TrialState.FAILED:
             text += f"\n{error.__cause__}"
         printed = report.output if report else ""

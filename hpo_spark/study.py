@@ -16,7 +16,7 @@ from typing import Any
 
 from hpo_spark.control import Mailbox
 from hpo_spark.errors import ConfigError
-from hpo_spark.executors.base import prestart, slots_of
+from hpo_spark.executors.base import cancel_task, prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import Journal
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
@@ -241,19 +241,23 @@ class Study:
             self._tell("on_study_start")
             if self._is_stopped:
                 runner.stop()
-            try:
-                with interrupt_own_jobs_only(), self._mailbox():
-                    runner.run()
-            except Exception as error:
-                runner.reason = f"{type(error).__name__}: {error}"
-                self._conclude(executor, runner, broken=True)
-                raise
-            result = self._conclude(executor, runner)
+            with interrupt_own_jobs_only():
+                result = self._search(executor, runner)
         finally:
             if self._journal is not None:
                 self._journal.close()
         self._tell("on_study_end", result)
         return result
+
+    def _search(self, executor: Executor, runner: Runner) -> Result:
+        try:
+            with self._mailbox():
+                runner.run()
+        except Exception as error:
+            runner.reason = f"{type(error).__name__}: {error}"
+            self._conclude(executor, runner, broken=True)
+            raise
+        return self._conclude(executor, runner)
 
     def set_description(self, description: Mapping[str, Any]) -> None:
         """Say what study file the study was made from, for the run folder."""
@@ -328,7 +332,7 @@ class Study:
         if state == "finished":
             result = self._with_test(result, executor)
             self._write(result)
-        if state == "finished" and result.reason.startswith("max_failures"):
+        if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
@@ -348,8 +352,10 @@ class Study:
             return replace(result, test_error="the best trial kept no model")
         try:
             params = {**self.fixed, **result.best_trial.params}
-            scores: dict[str, float] = executor.submit(test, self._best_model, params, self.seed).result()
+            future = executor.submit(test, self._best_model, params, self.seed)
+            scores: dict[str, float] = future.result()
         except KeyboardInterrupt:
+            cancel_task(executor, future)
             return replace(result, test_error="interrupted")
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -6,9 +6,7 @@ however the parent dies. After each call it puts back what the call changed in t
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import gc
 import os
 import select
 import signal
@@ -21,10 +19,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from hpo_spark import output
+from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.hygiene import Snapshot
 from hpo_spark.executors.memory import trim_heap
 from hpo_spark.executors.outcome import Outcome, call, failure_of
-from hpo_spark.executors.tree import MARK, kill_marked
+from hpo_spark.executors.tree import MARK, kill_marked, pidfd_of
 from hpo_spark.pickling import loads
 from hpo_spark.role import become_worker, begin_attempt
 
@@ -33,8 +32,6 @@ __all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
 _PR_SET_PDEATHSIG = 1
 # A pickled function up to this size is unpickled for each call, so that none sees what another left in its variables.
 _MAX_FRESH_BYTES = 1 << 20
-# So many modules more, and what they brought is worth freezing.
-_MANY_MODULES = 50
 
 # What the trial process answers first: everything is loaded, and the call begins.
 STARTED = "started"
@@ -89,7 +86,6 @@ def main(descriptor: int, parent: int) -> None:
     become_worker()
     output.begin()
     functions = FunctionCache(fresh=True)
-    n_frozen = 0
     with Connection(descriptor) as pipe:
         while True:
             try:
@@ -105,10 +101,7 @@ def main(descriptor: int, parent: int) -> None:
             if before is not None:
                 before.restore()
             trim_heap()
-            if len(sys.modules) > n_frozen + _MANY_MODULES:
-                # TensorFlow alone is some 10^6 objects: without this each full collection costs 0.2 s of CPU.
-                gc.freeze()
-                n_frozen = len(sys.modules)
+            freeze_new_modules()
 
 
 def _serve(
@@ -156,11 +149,11 @@ def _leave_nobody_behind(descriptor: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.getppid() == trial_process:
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                select.select([os.pidfd_open(trial_process)], [], [])
-        else:
+        descriptor_of_it = pidfd_of(trial_process)
+        if descriptor_of_it is None:
             time.sleep(0.5)
+        else:
+            select.select([descriptor_of_it], [], [])
     kill_marked(os.environ.get(MARK, ""))
     os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 

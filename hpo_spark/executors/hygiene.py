@@ -1,14 +1,15 @@
 """What a task leaves behind in its process is put back before the next: one trial must not change another.
 
 A function that travels by value brings its global variables along anew for each call (see `child`). Here is the rest:
-environment, working folder, import path, warnings, signal handlers, and the variables of the user's own modules,
-with the content of their lists, dicts and sets. What lies deeper, as in an object's attributes, is out of reach;
-`isolation="trial"` gives each trial a process of its own.
+environment, working folder, import path, warnings, signal handlers, and the variables of the user's own modules that
+were loaded before the call, with the content of their lists, dicts and sets. What lies deeper, as in an object's
+attributes, is out of reach; `isolation="trial"` gives each trial a process of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import random
@@ -17,10 +18,11 @@ import site
 import sys
 import sysconfig
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from hpo_spark.executors.keras_state import reset_keras
+from hpo_spark.keras_state import reset_keras
 
 __all__ = ["Snapshot"]
 
@@ -39,53 +41,77 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
-        self._folder = os.getcwd()
+        self._folder = _folder()
         self._path, self._argv = list(sys.path), list(sys.argv)
         self._streams = sys.stdout, sys.stderr
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._filters = list(warnings.filters)
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-        self._random = random.getstate()
-        self._numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
         self._variables = {module: _variables_of(module) for module in _modules_of_user()}
 
     def restore(self) -> None:
         """Put everything back; what cannot be is left."""
-        for action in (self._restore_system, self._restore_variables, self._restore_generators, reset_keras):
+        actions: list[Callable[[], None]] = [
+            self._restore_environment,
+            self._restore_interpreter,
+            self._restore_signals,
+            *(functools.partial(_restore_module, module, *state) for module, state in self._variables.items()),
+            _reseed,
+            reset_keras,
+        ]
+        for action in actions:
             with contextlib.suppress(Exception):  # whatever a task did to its process, the next one is served
                 action()
         gc.collect()
 
-    def _restore_system(self) -> None:
+    def _restore_environment(self) -> None:
         if dict(os.environ) != self._environment:
             for name in set(os.environ) - set(self._environment):
                 del os.environ[name]
             os.environ.update(self._environment)
-        os.chdir(self._folder)
+        os.umask(self._umask)
+        if self._folder is not None:
+            os.chdir(self._folder)
+
+    def _restore_interpreter(self) -> None:
         sys.path[:], sys.argv[:] = self._path, self._argv
         sys.stdout, sys.stderr = self._streams
-        os.umask(self._umask)
         if warnings.filters != self._filters:
             warnings.filters[:] = self._filters  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined]
+
+    def _restore_signals(self) -> None:
         signal.alarm(0)
         for number, handler in self._handlers.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
-    def _restore_variables(self) -> None:
-        for module, (variables, contents) in self._variables.items():
-            for name in set(vars(module)) - set(variables):
-                delattr(module, name)
-            vars(module).update(variables)
-            for container, content in contents:
-                _refill(container, content)
 
-    def _restore_generators(self) -> None:
-        random.setstate(self._random)
-        if self._numpy is not None:
-            sys.modules["numpy"].random.set_state(self._numpy)
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # somebody has removed it
+        return None
+
+
+def _reseed() -> None:
+    """Seed the global generators from the system's entropy: neither a task's seed nor its draws come again."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def _restore_module(module: ModuleType, variables: dict[str, Any], contents: list[tuple[Any, Any]]) -> None:
+    for name in set(vars(module)) - set(variables):
+        delattr(module, name)
+    vars(module).update(variables)
+    for container, content in contents:
+        container.clear()
+        if isinstance(container, list):
+            container.extend(content)
+        else:
+            container.update(content)
 
 
 # The user's modules among the first so many of this process: to look through thousands takes milliseconds.
@@ -120,13 +146,3 @@ def _variables_of(module: ModuleType) -> tuple[dict[str, Any], list[tuple[Any, A
         if type(value) in (list, dict, set) and not name.startswith("__")
     ]
     return variables, contents
-
-
-def _refill(container: Any, content: Any) -> None:
-    if container == content:
-        return
-    if isinstance(container, list):
-        container[:] = content
-    else:
-        container.clear()
-        container.update(content)

@@ -80,6 +80,8 @@ def failure_of(error: BaseException, prefix: str = "") -> Failure:
         summary = "".join(traceback.format_exception_only(error)).strip()
     except Exception:  # an exception whose own __str__ raises
         text = summary = type(error).__name__
+    if prefix:
+        error.add_note(prefix.strip(": "))
     try:
         pickled = dumps(error)
         pickle.loads(pickled)  # classes with required arguments pickle well and cannot be loaded

@@ -182,6 +182,8 @@ class PooledExecutor(Executor):
         else:
             future.set_result(result)
         finally:
+            with self._lock:
+                self._tasks.pop(future, None)
             del self, future, what  # an exception's traceback would keep them
 
     def _run(self, what: Task | Exception) -> Any:

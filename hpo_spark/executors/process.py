@@ -14,6 +14,8 @@ from hpo_spark.executors.supervisor import Isolation, TaskLimits, TrialProcess
 
 __all__ = ["ProcessExecutor"]
 
+_PRESTART_S = 30.0
+
 
 class ProcessExecutor(PooledExecutor):
     """Runs tasks in trial processes on this machine; needs no Java and no Spark.
@@ -55,7 +57,9 @@ class ProcessExecutor(PooledExecutor):
         """Have the trial processes of all slots started, without waiting for them."""
         together = threading.Barrier(self.slots)
         for _ in range(self.slots):
-            self._threads.submit(together.wait)  # each in a thread of its own, which starts its process first
+            self._threads.submit(
+                together.wait, _PRESTART_S
+            )  # each in a thread of its own, which starts its process first
 
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process
@@ -81,7 +85,7 @@ class ProcessExecutor(PooledExecutor):
 def _start_process(local: threading.local, processes: list[TrialProcess], cpus: int, isolation: Isolation) -> None:
     local.process = TrialProcess(cpus, isolation)
     processes.append(local.process)
-    local.process.start()
+    local.process.prestart()
 
 
 def _close_all(processes: list[TrialProcess]) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, TaskNotRun
+from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, TaskNotRun, WorkerCrashed
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
@@ -141,8 +141,8 @@ class SparkExecutor(PooledExecutor):
         """Apply ``fn`` to every item, in one Spark job: for cheap functions, and for DEAP's ``toolbox.map``.
 
         The calls run in the Spark workers themselves, many to a task. A call that raises does so at its place in the
-        iterator, and the other items have run all the same. Nothing is tried again and no item has a time limit of its
-        own; where that is needed, use `submit`.
+        iterator, and the other items have run all the same. No item has a time limit of its own, and one that kills its
+        process fails the whole map with `WorkerCrashed`; where that is not enough, use `submit`.
 
         Args:
             fn: What to call; pickled at each call of `map`, for what it refers to may have changed.
@@ -197,6 +197,8 @@ class SparkExecutor(PooledExecutor):
             if stopped.is_set():
                 raise TaskCancelled("was cancelled before it ran.")
             job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
+        except _Lost as lost:
+            job.set_exception(WorkerCrashed(f"A Spark worker was lost in a map: {lost}"))
         except Exception as error:
             job.set_exception(error)
 
@@ -267,7 +269,7 @@ class SparkExecutor(PooledExecutor):
         try:
             results: list[Any] = base.mapPartitions(function).collect()
             return results
-        except Py4JError as error:
+        except (Py4JError, OSError) as error:
             _check_alive(context)
             raise _explain(error, group) from error
 
@@ -333,7 +335,7 @@ class _Inherit:
         self._context, self._properties = context, properties
 
     def __call__(self) -> None:
-        if self._context._jsc is not None:
+        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
             self._context._jsc.sc().setLocalProperties(self._properties.clone())
 
 
@@ -358,7 +360,13 @@ def _explain(error: Exception, group: str) -> Exception:
 
 
 def _check_alive(context: SparkContext) -> None:
-    if context._jsc is None or context._jsc.sc().isStopped():
+    from py4j.protocol import Py4JError
+
+    try:
+        stopped = context._jsc is None or context._jsc.sc().isStopped()
+    except (Py4JError, OSError) as error:
+        raise BrokenExecutor(f"Spark's JVM on the driver does not answer any more: {error}") from error
+    if stopped:
         raise BrokenExecutor("The Spark session was stopped while the executor was using it.")
 
 
@@ -394,7 +402,8 @@ def _lend_python(context: SparkContext) -> Callable[[], None]:
 def _context_of(spark: SparkSession | SparkContext) -> SparkContext:
     context: SparkContext = getattr(spark, "sparkContext", spark)
     if not hasattr(context, "parallelize"):
-        raise TypeError(f"spark must be a SparkSession or SparkContext, got {type(spark).__name__}.")
+        kind = f"{type(spark).__module__}.{type(spark).__name__}"
+        raise TypeError(f"spark must be a SparkSession or SparkContext, got {kind}; Spark Connect has no RDDs.")
     if context._jsc is None:
         raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.getOrCreate().")
     return context

@@ -6,7 +6,6 @@ A submitted task is a thin supervisor: it hands the call to the trial process of
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import sys
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 
 from hpo_spark.errors import ExecutorLost
 from hpo_spark.executors.child import FunctionCache, extend_path
+from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits, TrialProcess
 from hpo_spark.executors.threads import limit_threads
@@ -40,10 +40,7 @@ class SharedFunction(Protocol):
 # Spark reuses its Python workers, and this module with them: one trial process and one function cache for each.
 _trial_process: TrialProcess | None = None
 _functions = FunctionCache()
-_n_frozen = 0
 _checked = False
-# So many modules more, and what they brought is worth freezing.
-_MANY_MODULES = 50
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class TrialTask:
         )
         yield Answer(outcome, _first_check(self.versions))
         process.rest()
-        _freeze()
+        freeze_new_modules()
 
 
 class PrestartTask:
@@ -118,7 +115,7 @@ class PrestartTask:
         """Start the process, which loads while this task has long ended."""
         for _ in partition:
             pass
-        _process(self._isolation).start(_devices())
+        _process(self._isolation).prestart(_devices())
         return iter(())
 
 
@@ -134,7 +131,7 @@ class MapTask:
         limit_threads(_task_cpus())
         for chunk in chunks:
             yield self._run(chunk)
-        _freeze()
+        freeze_new_modules()
 
     def _run(self, chunk: list[Any]) -> list[Any]:
         function = self._function.value
@@ -225,15 +222,3 @@ def _socket_to_jvm() -> int | None:
                 return None
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-def _freeze() -> None:
-    """PySpark collects garbage after every task, which looks at every object of every imported module.
-
-    That is 20 ms of CPU with this package alone, and 0.2 s with TensorFlow, of which 0.1 ms is left.
-    """
-    global _n_frozen
-    if len(sys.modules) > _n_frozen + _MANY_MODULES:
-        gc.collect()
-        gc.freeze()
-        _n_frozen = len(sys.modules)

@@ -6,6 +6,7 @@ One supervisor has one trial process and runs one call at a time in it. The Spar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -27,7 +28,7 @@ from hpo_spark.executors.child import STARTED
 from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
 from hpo_spark.executors.outcome import Failure, Outcome, Report, failure_of
 from hpo_spark.executors.threads import thread_settings
-from hpo_spark.executors.tree import MARK, kill_tree
+from hpo_spark.executors.tree import MARK, kill_marked, kill_tree, pidfd_of
 from hpo_spark.pickling import dumps, loads
 
 __all__ = ["Function", "Isolation", "TaskLimits", "TrialProcess"]
@@ -40,7 +41,9 @@ _LOADING_S = 120.0
 _WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 5.0
 # A process that has grown by so much since its first call is started again; young ones only if they grow much faster,
 # since importing TensorFlow anew costs some six seconds.
-_MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 100.0, 1000.0, 300.0
+_MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 90.0, 1000.0, 300.0
+# With a limit on memory, so large a share of it.
+_MAX_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,7 @@ class TrialProcess:
         self._mark = ""
         self._born = 0.0
         self._first_mb: float | None = None
+        self._limit_mb: float | None = None
         self._lock = threading.Lock()
 
     @property
@@ -116,6 +120,7 @@ class TrialProcess:
             abandoned: Descriptor of a socket; when its other end is closed, nobody waits for the call any more.
         """
         started, clock = time.time(), time.perf_counter()
+        self._limit_mb = limits.memory_mb
         outcome = self._run(function, arguments, limits, environment or {}, n_lost, abandoned)
         if isinstance(outcome, Failure):
             seconds = time.perf_counter() - clock
@@ -129,7 +134,12 @@ class TrialProcess:
             return
         if self.isolation == "trial" or self._has_grown(self._process.pid):
             self.close()
-            self.start(self._environment)
+            self.prestart(self._environment)
+
+    def prestart(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process if the machine lets it; if not, the next call tells."""
+        with contextlib.suppress(OSError):
+            self.start(environment)
 
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start the process unless it runs, with these variables beside the supervisor's own."""
@@ -146,6 +156,8 @@ class TrialProcess:
             paths = [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]
             variables = {
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                # What was printed must be there when the process is killed.
+                "PYTHONUNBUFFERED": "1",
                 # Trials share a device more often than not: none may take all of its memory at once.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -168,7 +180,7 @@ class TrialProcess:
                 )
             self._born, self._first_mb = time.monotonic(), None
             self._pipe = Connection(ours.detach())
-            self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
+            self._pidfd = pidfd_of(self._process.pid)
 
     def kill(self) -> None:
         """Kill the process and all its descendants, and wait until they are gone."""
@@ -233,6 +245,8 @@ class TrialProcess:
         if self._first_mb is None:
             self._first_mb = used
         growth = used - self._first_mb
+        if self._limit_mb is not None and growth > _MAX_SHARE * self._limit_mb:
+            return True  # the next call must not pay for it
         return growth > _MAX_FAST_GROWTH_MB or (growth > _MAX_GROWTH_MB and time.monotonic() - self._born > _MIN_AGE_S)
 
     def _printed(self) -> str:
@@ -260,6 +274,9 @@ class TrialProcess:
         self._discard()
 
     def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
+        if process.returncode is not None:  # its number may be another's by now
+            kill_marked(self._mark)
+            return
         kill_tree(process.pid, self._mark)
         process.wait()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import psutil
 
-__all__ = ["MARK", "kill_marked", "kill_tree"]
+__all__ = ["MARK", "kill_marked", "kill_tree", "pidfd_of"]
 
 # Environment variable that a trial process has a value of its own for. Its descendants inherit it, also those that
 # left its session and lost their parents.
@@ -34,13 +34,21 @@ def kill_tree(pid: int, mark: str) -> None:
             for member in members:
                 _kill(member)
         _kill(root)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         pass
     # The process leads a session of its own.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     _wait_until_gone(family)
     kill_marked(mark)
+
+
+def pidfd_of(pid: int) -> int | None:
+    """A descriptor that is ready when a process has ended; None where the system has none, or it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def kill_marked(mark: str) -> None:
@@ -65,7 +73,7 @@ def _wait_until_gone(processes: Iterable[psutil.Process]) -> bool:
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return False
 
 
@@ -77,5 +85,5 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
 
 
 def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):  # it is gone, or somebody else's
         process.kill()

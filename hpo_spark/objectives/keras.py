@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ import numpy as np
 
 from hpo_spark.data import Dataset, DataSource, Part
 from hpo_spark.errors import MissingExtra
+from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.trial import Trial
@@ -85,7 +85,7 @@ class KerasObjective:
             ``value``, and every metric of the last epoch.
         """
         keras = _import_keras()
-        _clear(keras)
+        forget_models()
         # A stream that shuffles is part of the data: its order follows the study's seed.
         keras.utils.set_random_seed(context.study_seed % 2**32)
         dataset = context.data
@@ -107,7 +107,7 @@ class KerasObjective:
             return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
         finally:
             model = None
-            _clear(keras)
+            forget_models()
 
     def preload(self) -> None:
         """Import Keras, which takes seconds, before the first trial.
@@ -137,8 +137,8 @@ class KerasObjective:
         Returns:
             Loss and metrics by name; empty where the data has no test part.
         """
-        keras = _import_keras()
-        _clear(keras)
+        _import_keras()
+        forget_models()
         context = Context(Trial(0, params, study_seed), study_seed, self.data.load)
         try:
             part = context.data.test if context.data else None
@@ -160,7 +160,7 @@ class KerasObjective:
             )
             return {name: float(score) for name, score in scores.items()}
         finally:
-            _clear(keras)
+            forget_models()
 
 
 def _fit(
@@ -233,12 +233,6 @@ def _import_keras() -> Any:
         except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
             break
     return keras
-
-
-def _clear(keras: Any) -> None:
-    """Forget the graphs, names and models of the last trial."""
-    keras.backend.clear_session()
-    gc.collect()
 
 
 def _check_model(keras: Any, model: Any) -> None:

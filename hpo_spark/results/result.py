@@ -88,7 +88,7 @@ class Result:
         for trial in self.trials:
             if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
                 others = sum(other.reason == trial.reason for other in self.trials)
-                n_failed = len(self.trials) - self.counts.get(str(TrialState.COMPLETED), 0)
+                n_failed = sum(other.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for other in self.trials)
                 return (
                     f"{n_failed} of {len(self.trials)} trials failed, {others} of them alike. "
                     f"Trial {trial.number}, {trial.params}, {trial.state}: {trial.error}\n"

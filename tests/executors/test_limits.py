@@ -80,7 +80,7 @@ def test_isolation_takes_a_new_process_for_each_trial(make):
     with make(slots=1, isolation="trial") as executor:
         pids = [executor.submit(pid, n).result(timeout=60) for n in range(3)]
     assert len(set(pids)) == 3
-    assert not any(psutil.pid_exists(one) for one in pids)
+    assert not any(map(lives, pids))
 
 
 def test_an_unknown_isolation_is_refused(make):
@@ -118,7 +118,11 @@ def escape_and_die(path):
 def test_who_left_the_process_tree_is_ended_with_it(make, tmp_path, task, error):
     with make(slots=1, task_timeout_s=3) as executor, pytest.raises(error):
         executor.submit(task, tmp_path / "pid").result(timeout=60)
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert not lives(int((tmp_path / "pid").read_text()))
+
+
+def lives(number):
+    return psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE
 
 
 def print_and_hang(_):
@@ -193,11 +197,11 @@ def draws(_):
 def test_a_task_finds_nothing_of_the_one_before(make):
     with make(slots=1) as executor:
         before = executor.submit(traces, 0).result(timeout=60)
-        first_draws = executor.submit(draws, 0).result(timeout=60)
         executor.submit(leave_traces, 0).result(timeout=60)
         assert executor.submit(traces, 0).result(timeout=60) == before
-        assert executor.submit(draws, 0).result(timeout=60) == first_draws
+        drawn = [executor.submit(draws, 0).result(timeout=60) for _ in range(2)]
     assert before["module"] == (0, 0, 0)
+    assert drawn[0] != drawn[1]
     assert before["environment"] == (False, True)
 
 
