@@ -259,6 +259,7 @@ class Runner:
         assert future is not None
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, TaskNotPicklable | BrokenExecutor):
+            self._settle(self._unfinished(trial, CancelledError()))
             raise error
         if error is None:
             self._settle(future.result())
