@@ -146,7 +146,7 @@ def test_shutdown_waits_for_a_map(spark, tmp_path):
 
 
 def test_what_is_no_session_is_refused():
-    with pytest.raises(TypeError, match=r"SparkSession or SparkContext, got str"):
+    with pytest.raises(TypeError, match=r"SparkSession or SparkContext, got builtins.str"):
         SparkExecutor("local[2]")
 
 
