@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-storm check format bench-mnist clean
+.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -43,6 +44,13 @@ format: $(STAMP)  ## Put the code into its format
 
 bench-mnist: $(STAMP)  ## Search on the real MNIST; HPO_SPARK_DATA names the folder that holds mnist.npz
 	$(BIN)/python -m benchmarks.mnist
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench-stage: $(BENCH_STAMP)  ## Time the Spark stage and its peers side by side
+	$(BIN)/python -m benchmarks.stage
 
 clean:  ## Remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

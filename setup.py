@@ -29,6 +29,7 @@ EXTRAS = {
     "jax": ["jax"],
 }
 EXTRAS["all"] = sorted({line for name, lines in EXTRAS.items() if name != "keras-cpu" for line in lines})
+EXTRAS["bench"] = ["hyperopt>=0.2.7", "joblib", "joblibspark>=0.6"]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "mypy>=1.15",

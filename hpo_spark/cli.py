@@ -230,7 +230,7 @@ def _require(found: Preflight) -> None:
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
-    live = LiveProgress(console, slots_of(pool), file.limits.max_trials) if console.is_terminal else None
+    live = LiveProgress(console, lambda: slots_of(pool), file.limits.max_trials) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))

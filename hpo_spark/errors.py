@@ -103,6 +103,13 @@ class WorkerCrashed(HpoSparkError, RuntimeError):
 class ExecutorLost(HpoSparkError, RuntimeError):
     """A task was begun again and again, and each time its executor was lost."""
 
+    def __init__(self, n_attempts: int) -> None:
+        self.n_attempts = n_attempts
+        super().__init__(n_attempts)
+
+    def __str__(self) -> str:
+        return f"The task was begun {self.n_attempts} times, and each time its executor or Spark worker was lost."
+
 
 class TaskNotPicklable(HpoSparkError, TypeError):
     """A function or its arguments cannot be sent to a worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -44,11 +45,11 @@ class LiveProgress(Callback):
 
     Args:
         console: A terminal.
-        slots: Trials that can run at once.
+        slots: Tells how many trials can run at once now.
         max_trials: Trials that there will be; None where nobody knows.
     """
 
-    def __init__(self, console: Console, slots: int, max_trials: int | None) -> None:
+    def __init__(self, console: Console, slots: Callable[[], int], max_trials: int | None) -> None:
         self._console = console
         self._slots = slots
         self._max_trials = max_trials
@@ -90,7 +91,8 @@ class LiveProgress(Callback):
         parts.append(
             f"best [bold green]{format_value(best.value)}[/bold green] (trial {best.number})" if best else "best -"
         )
-        parts.append(f"slots {min(study.n_running, self._slots)}/{self._slots}")
+        slots = self._slots()
+        parts.append(f"slots {min(study.n_running, slots)}/{slots}")
         parts.append(f"{_clock(seconds)} gone")
         if self._max_trials and trials:
             parts.append(f"{_clock(seconds / len(trials) * (self._max_trials - len(trials)))} left")

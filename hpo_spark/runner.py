@@ -288,6 +288,8 @@ class Runner:
                 seconds=report.seconds,
                 attempt=trial.attempt + report.n_lost,
             )
+        if isinstance(error, ExecutorLost):
+            trial = replace(trial, attempt=trial.attempt + error.n_attempts - 1)
         if trial.number in self._cancelled or isinstance(error, CancelledError | TaskCancelled):
             return Evaluated(replace(trial, state=TrialState.CANCELLED, error="Cancelled."))
         state = TrialState.FAILED

@@ -13,6 +13,8 @@ from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Limits"]
 
+_NUMBERS = r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -88,7 +90,9 @@ def _failed_alike(trials: Sequence[Trial], n_first: int) -> bool:
     if len(first) < n_first or any(trial.values for trial in first):
         return False
     # The numbers in a message are those of the configuration.
-    return len({(trial.state, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", trial.reason or "")) for trial in first}) == 1
+    return (
+        len({(trial.state, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", trial.reason or "")) for trial in first}) == 1
+    )
 
 
 def count_epochs(trials: Sequence[Trial]) -> int:

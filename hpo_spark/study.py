@@ -208,7 +208,6 @@ class Study:
         """
         if not callable(getattr(executor, "submit", None)):
             raise ConfigError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
-        prestart(executor)
         limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures, give_up_after)
         if not limits.any_given and not self.searcher.ends:
             limits = replace(limits, max_trials=_DEFAULT_TRIALS)
@@ -236,6 +235,7 @@ class Study:
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
+        prestart(executor)
         try:
             self._open(limits)
             self._tell("on_study_start")

@@ -7,12 +7,14 @@ one that was handed on but does not run yet).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
+from numbers import Integral, Real
 from typing import Any, cast, get_args
 
 from hpo_spark.executors.supervisor import Function, Isolation
@@ -72,7 +74,7 @@ def drop_task(executor: Executor, future: Future[Any]) -> bool:
 
 
 def watch_size(executor: Executor, callback: Callable[[], None]) -> None:
-    """Have a function called, in some thread, when an executor's slots and window change; never where they cannot."""
+    """Have a method called, in some thread, when an executor's slots and window change; never where they cannot."""
     on_resize = getattr(executor, "on_resize", None)
     if callable(on_resize):
         on_resize(callback)
@@ -85,22 +87,27 @@ def check_isolation(isolation: str) -> Isolation:
     return cast(Isolation, isolation)
 
 
+_COUNTS = ("slots", "cpus", "chunksize")
+
+
 def check_limits(**limits: float | None) -> None:
-    """Raise `ValueError` for a limit that is given and not above 0."""
+    """Raise `ValueError` for a limit that is given and not above 0, and for a count that is no whole number."""
     for name, value in limits.items():
-        if value is not None and (isinstance(value, bool) or not value > 0):
-            raise ValueError(f"{name} must be above 0, or None for the default, got {name}={value!r}.")
+        kind, words = (Integral, "a whole number") if name in _COUNTS else (Real, "a number")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not value > 0):
+            raise ValueError(f"{name} must be {words} above 0, or None for the default, got {name}={value!r}.")
 
 
 class FunctionBook:
-    """Pickles each function once, and remembers the last few by identity.
+    """Pickles each function once, and remembers it by identity as long as somebody else keeps it.
 
     A function is taken as it is when it is first seen: what its closure holds must not change between submissions.
     """
 
-    def __init__(self, size: int = 8) -> None:
-        self._known: OrderedDict[int, tuple[Callable[..., Any], Function]] = OrderedDict()
-        self._size = size
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], Function]] = {}
+        # Equal pickles are one function: bound methods are new objects at each look.
+        self._by_key: weakref.WeakValueDictionary[str, Function] = weakref.WeakValueDictionary()
 
     def pickled(self, function: Callable[..., Any]) -> Function:
         """The function as it travels.
@@ -108,25 +115,23 @@ class FunctionBook:
         Raises:
             TaskNotPicklable: Names what cannot travel.
         """
-        # The entry keeps the function alive, so that no other can have its identity meanwhile.
         known = self._known.get(id(function))
-        if known is None:
-            blob = dump_task(function)
-            path = tuple(os.path.abspath(entry) for entry in sys.path)
-            known = function, Function(blake2b(blob, digest_size=16).hexdigest(), blob, path)
-            self._known[id(function)] = known
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
-        self._known.move_to_end(id(function))
-        return known[1]
+        if known is not None and known[0]() is function:
+            return known[1]
+        return self.pickled_anew(function)
 
     def pickled_anew(self, function: Callable[..., Any]) -> Function:
         """The function as it is now; the same object as last time where nothing has changed."""
-        known = self._known.pop(id(function), None)
-        fresh = self.pickled(function)
-        if known is not None and known[1].key == fresh.key:
-            self._known[id(function)] = known
-        return self._known[id(function)][1]
+        blob = dump_task(function)
+        key = blake2b(blob, digest_size=16).hexdigest()
+        fresh = self._by_key.get(key)
+        if fresh is None:
+            path = tuple(os.path.abspath(entry) for entry in sys.path)
+            fresh = self._by_key[key] = Function(key, blob, path)
+        identity, known = id(function), self._known
+        with contextlib.suppress(TypeError):  # it takes no weak reference
+            known[identity] = weakref.ref(function, lambda _: known.pop(identity, None)), fresh
+        return fresh
 
     def clear(self) -> None:
         """Forget every function."""

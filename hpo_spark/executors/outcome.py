@@ -69,7 +69,7 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
         return failure_of(error)
     try:
         return Success(dump_item(result))
-    except Exception as error:
+    except BaseException as error:  # a class may do anything when it is pickled
         return failure_of(error, f"The result, a {type(result).__name__}, cannot be sent back: ")
 
 
@@ -83,7 +83,7 @@ def failure_of(error: BaseException, prefix: str = "") -> Failure:
     try:
         pickled = dumps(error)
         pickle.loads(pickled)  # classes with required arguments pickle well and cannot be loaded
-    except Exception:
+    except BaseException:
         return Failure(prefix + summary, text)
     return Failure(prefix + summary, text, pickled)
 

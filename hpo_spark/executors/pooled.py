@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -12,7 +13,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 from hpo_spark.errors import TaskCancelled
 from hpo_spark.executors.base import FunctionBook
@@ -20,12 +20,14 @@ from hpo_spark.executors.outcome import Failure, Outcome, unwrap
 from hpo_spark.executors.supervisor import Function
 from hpo_spark.pickling import dump_arguments
 
-__all__ = ["PooledExecutor", "Task"]
+__all__ = ["INTERRUPT_EVERY_S", "PooledExecutor", "Task"]
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_INTERRUPT_EVERY_S = 0.2
+INTERRUPT_EVERY_S = 0.2
 # Tasks that may wait for the window. Then `submit` waits too: a million of them would fill the driver's memory.
 _MAX_WAITING = 5_000
 # More threads than any window has; the window is what bounds them.
@@ -61,14 +63,14 @@ class PooledExecutor(Executor):
         self.slots = slots
         self.window = window
         self._functions = FunctionBook()
-        self._tasks: WeakKeyDictionary[Future[Any], Task] = WeakKeyDictionary()
+        self._tasks: weakref.WeakKeyDictionary[Future[Any], Task] = weakref.WeakKeyDictionary()
         self._waiting: deque[tuple[Future[Any], Task | Exception]] = deque()
         self._n_working = 0
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._here = threading.local()
         self._closed = False
-        self._resized: list[Callable[[], None]] = []
+        self._resized: list[weakref.WeakMethod[Callable[[], None]]] = []
         # It ends its threads when this object is gone, and finishes what was submitted when Python exits.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, type(self).__name__, initializer=prepare_thread)
 
@@ -109,8 +111,8 @@ class PooledExecutor(Executor):
         return future
 
     def on_resize(self, callback: Callable[[], None]) -> None:
-        """Have a function called, in some thread, whenever ``slots`` and ``window`` have changed."""
-        self._resized.append(callback)
+        """Have a method called, in some thread, when ``slots`` and ``window`` change, as long as its object lives."""
+        self._resized.append(weakref.WeakMethod(callback))
 
     def cancel(self, future: Future[Any]) -> None:
         """Cancel a task; one that runs is killed, and its future then raises `TaskCancelled`."""
@@ -127,13 +129,15 @@ class PooledExecutor(Executor):
         with self._lock:
             self._closed = True
             self._room.notify_all()
-            waiting = [future for future, _ in self._waiting] if cancel_futures else []
-        for future in waiting:
+            dropped = [future for future, _ in self._waiting] if cancel_futures else []
+            if cancel_futures:
+                self._waiting.clear()
+        for future in dropped:
             future.cancel()
+            future.set_running_or_notify_cancel()  # tells those who wait for it
         self._threads.shutdown(wait=False)
         if wait:
             self._threads.shutdown(wait=True)
-            self._finish()
             self._release()
         else:
             threading.Thread(target=self.shutdown, name=f"{type(self).__name__}-shutdown").start()
@@ -147,15 +151,16 @@ class PooledExecutor(Executor):
             if not self._closed:
                 for _ in range(min(window - self._n_working, len(self._waiting))):
                     self._start_worker()
-        for callback in self._resized:
-            callback()
+        for reference in self._resized:
+            if (callback := reference()) is not None:
+                callback()
 
     @property
     def _is_own_thread(self) -> bool:
         return getattr(self._here, "working", False)
 
     def _start_worker(self) -> None:
-        self._threads.submit(_work, weakref.ref(self))
+        self._threads.submit(_work, self)
         self._n_working += 1
 
     def _next(self) -> tuple[Future[Any], Task | Exception] | None:
@@ -207,26 +212,22 @@ class PooledExecutor(Executor):
                 if not task.running:
                     return
                 self._interrupt(task)
-            time.sleep(_INTERRUPT_EVERY_S)
+            time.sleep(INTERRUPT_EVERY_S)
 
     def _rest(self) -> None:
         """Get this thread ready for its next task; called when the future of the last one is done."""
-
-    def _finish(self) -> None:
-        """Wait for work that is not in the pool's threads."""
 
     def _release(self) -> None:
         """Let go of processes and files; called when no task is left, possibly more than once."""
 
 
-def _work(reference: weakref.ref[PooledExecutor]) -> None:
+def _work(executor: PooledExecutor) -> None:
     """Run task after task; a thread that has nothing to do keeps neither the executor nor a future alive."""
-    executor = reference()
-    while executor is not None:
-        executor._here.working = True
-        item = executor._next()
-        if item is None:
-            return
-        executor._settle(*item)
+    executor._here.working = True
+    while (item := executor._next()) is not None:
+        try:
+            executor._settle(*item)
+            executor._rest()
+        except BaseException:  # a callback of the future that exits, say; the thread has other tasks to run
+            logger.critical("after a task", exc_info=True)
         del item
-        executor._rest()

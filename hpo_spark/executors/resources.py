@@ -5,7 +5,7 @@ Spark itself ignores a profile on ``local[N]``, and waits for ever for a GPU tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.executors.spark_task import GPU
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.resource import ResourceProfile
 
-__all__ = ["is_local", "task_profile"]
+__all__ = ["is_dynamic", "is_local", "task_profile"]
 
 _TASK_GPUS = f"spark.task.resource.{GPU}.amount"
 _EXECUTOR_GPUS = f"spark.executor.resource.{GPU}.amount"
@@ -24,6 +24,11 @@ def is_local(context: SparkContext) -> bool:
     """Whether driver and workers are one process: ``local``, ``local[N]``, but not ``local-cluster[...]``."""
     master: str = context.master
     return master.startswith("local") and not master.startswith("local-cluster")
+
+
+def is_dynamic(context: SparkContext) -> bool:
+    """Whether executors come and go with the tasks that wait."""
+    return (context.getConf().get("spark.dynamicAllocation.enabled") or "").lower() == "true"
 
 
 def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> ResourceProfile | None:
@@ -37,6 +42,8 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
     Raises:
         ConfigError: If they cannot be had; says what to submit with.
     """
+    if gpus > 1 and gpus % 1:
+        raise ConfigError(f"gpus={gpus:g}: must be a whole number, or a fraction below 1.")
     conf = context.getConf()
     given_cpus, given_gpus = int(conf.get("spark.task.cpus") or 1), float(conf.get(_TASK_GPUS) or 0)
     if is_local(context):
@@ -55,7 +62,7 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
             f"gpus={gpus:g}: executors of this session have {devices:g}; submit with "
             f"--conf {_EXECUTOR_GPUS}={-(-gpus // 1):g} and --conf spark.executor.resource.{GPU}.discoveryScript=FILE."
         )
-    return _profile(conf, cpus or given_cpus, gpus or given_gpus)
+    return _profile(context, cpus or given_cpus, gpus or given_gpus)
 
 
 def _check_local(master: str, cpus: int | None, gpus: float, given_cpus: int, given_gpus: float) -> None:
@@ -72,14 +79,15 @@ def _check_local(master: str, cpus: int | None, gpus: float, given_cpus: int, gi
         )
 
 
-def _profile(conf: Any, cpus: int, gpus: float) -> ResourceProfile:
+def _profile(context: SparkContext, cpus: int, gpus: float) -> ResourceProfile:
     from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
 
+    conf = context.getConf()
     task = TaskResourceRequests().cpus(cpus)
     if gpus:
         task = task.resource(GPU, gpus)
     builder = ResourceProfileBuilder().require(task)
-    if (conf.get("spark.dynamicAllocation.enabled") or "").lower() == "true":
+    if is_dynamic(context):
         # Spark then starts executors for the profile, which must say what they are: the same as the others.
         executor = ExecutorResourceRequests().cores(int(conf.get("spark.executor.cores") or cpus))
         executor = executor.memory(conf.get("spark.executor.memory") or "1g")

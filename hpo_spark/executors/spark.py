@@ -15,12 +15,12 @@ from concurrent.futures import BrokenExecutor, Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import ConfigError, TaskCancelled, TaskNotRun
+from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, TaskNotRun
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
-from hpo_spark.executors.pooled import PooledExecutor, Task
-from hpo_spark.executors.resources import is_local, task_profile
-from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask, lost_too_often
+from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
+from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
+from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
 from hpo_spark.versions import versions
@@ -91,7 +91,6 @@ class SparkExecutor(PooledExecutor):
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
-        self._maps: set[threading.Thread] = set()
         self._notices: set[str] = set()
         self._versions = versions()
         self._profile = task_profile(self._context, cpus, gpus)
@@ -103,10 +102,13 @@ class SparkExecutor(PooledExecutor):
             self._properties.setProperty(_POOL, self._name)  # so that a session that is shared fairly stays fair
         self._wanted_slots = slots
         self._cluster_slots = self._count_slots()
+        if self._cluster_slots == 0 and self.n_executors > 0 and not is_dynamic(self._context):
+            raise ConfigError(
+                f"cpus={cpus}, gpus={gpus:g}: none of the {self.n_executors} executor(s) of this session has so many, "
+                "and Spark would wait for one for ever."
+            )
         self._looked = time.monotonic()
-        inherit = _Inherit(self._context, self._properties)
-        super().__init__(*self._size(), prepare_thread=inherit)
-        self._inherit_properties = inherit
+        super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
         if not is_local(self._context):
             watcher = threading.Thread(target=_watch_cluster, args=(weakref.ref(self),), daemon=True)
             watcher.start()
@@ -125,10 +127,9 @@ class SparkExecutor(PooledExecutor):
 
         def run() -> None:
             with contextlib.suppress(Exception):  # the first tasks will tell what is wrong
-                self._inherit_properties()
                 self._run_job(f"{self._name}-prestart", "start trial processes", base, task)
 
-        self._start_thread(run, f"{self._name}-prestart")
+        self._threads.submit(run)
 
     def map(
         self,
@@ -162,8 +163,9 @@ class SparkExecutor(PooledExecutor):
             return iter(())
         group = f"{self._name}-map-{next(_map_numbers)}"
         job: Future[list[list[Any]]] = Future()
-        self._start_thread(lambda: self._run_map(function, chunks, group, job), group)
-        return self._results(job, group, deadline)
+        stopped = threading.Event()
+        self._threads.submit(self._run_map, function, chunks, group, job, stopped)
+        return self._results(job, group, stopped, deadline)
 
     def drop(self, future: Future[Any]) -> bool:
         """Cancel a task unless Spark has begun to run it; whether that was so.
@@ -176,31 +178,47 @@ class SparkExecutor(PooledExecutor):
         with self._lock:
             task = self._tasks.get(future)
             at_spark = sorted(other.number for other in self._tasks.values() if other.running)
-        if task is None or task.number in at_spark[: min(self.slots, self._cluster_slots)] or future.done():
+        if task is None or task.number in at_spark[: min(self.slots, max(1, self._cluster_slots))] or future.done():
             return False
         self.cancel(future)
         return True
 
-    def _run_map(self, function: Function, chunks: list[list[Any]], group: str, job: Future[list[list[Any]]]) -> None:
+    def _run_map(
+        self,
+        function: Function,
+        chunks: list[list[Any]],
+        group: str,
+        job: Future[list[list[Any]]],
+        stopped: threading.Event,
+    ) -> None:
         try:
-            self._inherit_properties()
             base = self._with_resources(self._context.parallelize(chunks, len(chunks)))
             task = MapTask(self._broadcast(function))
+            if stopped.is_set():
+                raise TaskCancelled("was cancelled before it ran.")
             job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
         except Exception as error:
             job.set_exception(error)
 
-    def _results(self, job: Future[list[list[Any]]], group: str, deadline: float | None) -> Iterator[Any]:
+    def _results(
+        self, job: Future[list[list[Any]]], group: str, stopped: threading.Event, deadline: float | None
+    ) -> Iterator[Any]:
         try:
             chunks = job.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
             if not job.done():
-                self._context.cancelJobGroup(group)
+                stopped.set()
+                threading.Thread(target=self._cancel_map, args=(job, group), daemon=True).start()
         for chunk in chunks:
             for item in chunk:
                 if isinstance(item, Failure):
                     raise error_of(item)
                 yield load_item(item)
+
+    def _cancel_map(self, job: Future[Any], group: str) -> None:
+        while not job.done():  # what comes before the job has begun is lost
+            self._context.cancelJobGroup(group)
+            time.sleep(INTERRUPT_EVERY_S)
 
     def _execute(self, task: Task) -> Outcome:
         n_lost = 0
@@ -225,7 +243,7 @@ class SparkExecutor(PooledExecutor):
             finally:
                 self._look()
             return self._outcome(answer)
-        raise lost_too_often(n_lost)
+        raise ExecutorLost(n_lost)
 
     def _outcome(self, answer: Answer) -> Outcome:
         if answer.notice is not None and answer.notice not in self._notices:
@@ -277,11 +295,11 @@ class SparkExecutor(PooledExecutor):
             profile = context.resourceProfileManager().defaultResourceProfile()
         else:
             profile = self._profile._java_resource_profile
-        return max(1, int(context.maxNumConcurrentTasks(profile)))
+        return int(context.maxNumConcurrentTasks(profile))
 
     def _size(self) -> tuple[int, int]:
         """Slots and window for what the cluster has now."""
-        slots = self._wanted_slots or self._cluster_slots
+        slots = self._wanted_slots or max(1, self._cluster_slots)
         # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
         return slots, slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
 
@@ -294,15 +312,6 @@ class SparkExecutor(PooledExecutor):
         with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
             self._cluster_slots = self._count_slots()
             self._resize(*self._size())
-
-    def _start_thread(self, run: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        self._maps = {other for other in self._maps if other.is_alive()} | {thread}
-        thread.start()
-
-    def _finish(self) -> None:
-        for thread in self._maps:
-            thread.join()
 
     def _release(self) -> None:
         self._functions.clear()

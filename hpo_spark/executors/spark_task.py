@@ -23,7 +23,7 @@ from hpo_spark.pickling import load_item
 from hpo_spark.role import become_worker
 from hpo_spark.versions import describe_difference, versions
 
-__all__ = ["GPU", "Answer", "MapTask", "PrestartTask", "SharedFunction", "TrialTask", "lost_too_often"]
+__all__ = ["GPU", "Answer", "MapTask", "PrestartTask", "SharedFunction", "TrialTask"]
 
 GPU = "gpu"
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -88,7 +88,7 @@ class TrialTask:
         # Spark begins a task again when its executor is lost; within a job it counts that itself.
         n_lost = self.n_lost + _attempt()
         if n_lost >= self.max_attempts:
-            yield Answer(failure_of(lost_too_often(n_lost)))
+            yield Answer(failure_of(ExecutorLost(n_lost)))
             return
         process = _process(self.isolation)
         outcome = process.run(
@@ -144,11 +144,6 @@ class MapTask:
         except BaseException as error:
             return [failure_of(error, "The function cannot be loaded on the worker: ")] * len(chunk)
         return [_run_item(loaded, item) for item in chunk]
-
-
-def lost_too_often(n_lost: int) -> ExecutorLost:
-    """The error of a task that was begun as often as it may be."""
-    return ExecutorLost(f"The task was begun {n_lost} times, and each time its executor or Spark worker was lost.")
 
 
 def _run_item(function: Any, item: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 import psutil
 
@@ -38,7 +39,7 @@ def kill_tree(pid: int, mark: str) -> None:
     # The process leads a session of its own.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    psutil.wait_procs(family, timeout=_PATIENCE_S)
+    _wait_until_gone(family)
     kill_marked(mark)
 
 
@@ -47,9 +48,25 @@ def kill_marked(mark: str) -> None:
     while members := list(_marked(mark)):
         for member in members:
             _kill(member)
-        _, alive = psutil.wait_procs(members, timeout=_PATIENCE_S)
-        if alive:  # in the kernel's hands
+        if not _wait_until_gone(members):  # they are in the kernel's hands
             return
+
+
+def _wait_until_gone(processes: Iterable[psutil.Process]) -> bool:
+    """Wait until all have ended; whether they did. One that only waits for its parent to look has ended."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while any(map(_is_alive, processes)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:

@@ -317,7 +317,7 @@ def test_a_process_that_dies_over_a_large_argument_does_not_hang(executor):
 
 
 @ours
-def test_one_bad_item_spoils_no_other(executor, tmp_path):
+def test_one_bad_item_spoils_no_other(name, executor, tmp_path):
     items = {1: None, CannotPickle(): TypeError, 2: None, CannotLoad(): ValueError, ExitsOnLoad(): SystemExit, 3: None}
     futures = {executor.submit(type_name, item): expected or type(None) for item, expected in items.items()}
     assert all(isinstance(future.exception(timeout=60), expected) for future, expected in futures.items())
@@ -327,4 +327,5 @@ def test_one_bad_item_spoils_no_other(executor, tmp_path):
         assert next(results) == str(path)
         with pytest.raises((TypeError, ValueError, SystemExit)):
             next(results)
-        until((tmp_path / f"{path}-behind").exists)
+        if name == "spark":  # the standard library's map cancels what has not begun
+            until((tmp_path / f"{path}-behind").exists)

@@ -233,7 +233,7 @@ def test_a_submission_during_a_shutdown_is_refused_or_ends(make, cancel):
     taken, refused = [], []
 
     def submit(start):
-        for n in range(start, start + 12):
+        for n in range(start, start + 8):
             try:
                 taken.append((n, executor.submit(double, n)))
             except RuntimeError:
@@ -246,7 +246,7 @@ def test_a_submission_during_a_shutdown_is_refused_or_ends(make, cancel):
     executor.shutdown(cancel_futures=cancel)
     for thread in threads:
         thread.join(60)
-    assert len(taken) + len(refused) == 48
+    assert len(taken) + len(refused) == 32
     until(lambda: all(future.done() for _, future in taken))
     assert all(future.result() == 2 * n for n, future in taken if not future.cancelled())
     assert cancel or not any(future.cancelled() for _, future in taken)

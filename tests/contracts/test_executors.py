@@ -155,7 +155,7 @@ def test_a_generator_is_no_result_but_where_nothing_travels(name, executor):
 
 def test_many_submissions_from_several_threads_all_end(name, executor):
     """Each callback submits once more: it must never wait for room that only itself could make."""
-    count = 15 if name == "spark" else 250  # a task on Spark is 20 to 50 ms
+    count = 8 if name == "spark" else 250  # a task on Spark is 20 to 50 ms
     first, second = {}, {}
 
     def submit(start):
