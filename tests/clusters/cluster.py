@@ -132,7 +132,7 @@ class Standalone(Cluster):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/json/", timeout=5) as answer:
                 return json.load(answer)
-        except OSError:
+        except (OSError, ValueError):  # while it starts it may answer with nothing
             return None
 
     def add_worker(self):
