@@ -261,15 +261,13 @@ class SparkExecutor(PooledExecutor):
 
     def _run_job(self, group: str, description: str, base: RDD[Any], function: Callable[[Any], Any]) -> list[Any]:
         """Run one job; its group is its own, so that nobody else's job is ever cancelled."""
-        from py4j.protocol import Py4JError
-
         context = self._context
         _check_alive(context)
         context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
         try:
             results: list[Any] = base.mapPartitions(function).collect()
             return results
-        except (Py4JError, OSError) as error:
+        except Exception as error:  # py4j's, pyspark's, or of the connection between them
             _check_alive(context)
             raise _explain(error, group) from error
 
@@ -350,7 +348,7 @@ def _watch_cluster(reference: weakref.ref[SparkExecutor]) -> None:
 
 def _explain(error: Exception, group: str) -> Exception:
     """What a failed job means. Tasks themselves always succeed, so it is the fault of Spark or of the machines."""
-    text = str(getattr(error, "java_exception", error))
+    text = f"{getattr(error, 'java_exception', error)} {type(error).__name__}"
     if re.search(r"\bcancell?ed\b", text.partition("\n")[0]):
         return TaskCancelled(f"was cancelled at Spark: {_first_lines(error)}")
     if "PythonException" in text or "maxResultSize" in text or "spark.rpc.message.maxSize" in text:

@@ -255,7 +255,7 @@ class TrialProcess:
     def _cause_of_death(self) -> str:
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=5)
+            code = self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             code = None
         self.kill()  # what it started may live on
