@@ -323,9 +323,10 @@ def goals_of(timings: Timings) -> list[Goal]:
         goals.append(Goal("slot use of submit, trials of 0.5 s", submit["half"].use, 0.90))
     if "two" in submit:
         goals.append(Goal("slot use of submit, trials of 2 s", submit["two"].use, 0.97))
-    if "half" in submit and "half" in peer:
-        ratio = peer["half"].trial_s / submit["half"].trial_s
-        goals.append(Goal("throughput of submit over SparkTrials', trials of 0.5 s", ratio, 20, form=".1f"))
+    if "nothing" in submit and "nothing" in peer:
+        # Of trials that sleep 0.5 s, 8 slots cannot run more than 16 a second, whatever runs them.
+        ratio = peer["nothing"].trial_s / submit["nothing"].trial_s
+        goals.append(Goal("throughput of submit over SparkTrials', no-op trials", ratio, 20, form=".1f"))
     if "nothing" in submit:
         milliseconds = 1000 * submit["nothing"].trial_s
         goals.append(Goal("no-op through submit, ms of wall time", milliseconds, 20, at_least=False, form=".1f"))
