@@ -13,7 +13,7 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -21,7 +21,20 @@ import cloudpickle
 from hpo_spark.errors import TaskNotPicklable
 from hpo_spark.role import is_worker
 
-__all__ = ["dump_arguments", "dump_item", "dump_task", "dumps", "load_item", "loads", "send_by_value"]
+__all__ = [
+    "MAX_FRESH_BYTES",
+    "dump_arguments",
+    "dump_item",
+    "dump_task",
+    "dumps",
+    "load_item",
+    "loads",
+    "send_by_value",
+]
+
+# A worker unpickles a function up to this size for each call, so that none sees what another left in its variables; a
+# larger one, which brings data along, once.
+MAX_FRESH_BYTES = 1 << 20
 
 
 def loads(blob: bytes) -> Any:
@@ -106,9 +119,27 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if creator is not None and type(obj) is creator.MetaCreator:
             _remember(obj)
             return _creator_class, obj.reduce_args
+        if type(obj) is CodeType:
+            return _code, self.dispatch_table[CodeType](obj)[1]
         if is_worker() and isinstance(obj, type) and (tracker := _TRACKED_CLASSES.get(obj)) in _from_driver:
             return _class_of_driver, (tracker, obj.__module__, obj.__qualname__)
         return super().reducer_override(obj)
+
+
+_codes: dict[Any, CodeType] = {}
+_MAX_CODES = 10_000
+
+
+def _code(*arguments: Any) -> CodeType:
+    """The code object of this content: the same one each time that a function is unpickled.
+
+    TensorFlow keeps the call stack of every operation for ever and tells stacks apart by their code objects: with new
+    ones each time, a trial of a small Keras model costs 1.5 MB.
+    """
+    if len(_codes) > _MAX_CODES:
+        _codes.clear()
+    code = CodeType(*arguments)
+    return _codes.setdefault((code, code.co_filename, code.co_qualname, code.co_linetable), code)
 
 
 # cloudpickle gives each class that travels by value an identity, which a worker keeps. Sending such a class back by

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_spark.errors import ConfigError, EnvironmentProblem, MissingExtra
+from hpo_spark.executors.spark_errors import first_lines
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,10 +81,7 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
     try:
         session = builder.getOrCreate()
     except Exception as error:  # Java's, of any kind
-        lines = [
-            line.strip() for line in str(error).splitlines() if line.strip() and not line.strip().startswith("at ")
-        ]
-        raise EnvironmentProblem(f"Spark could not start on master {master}: {' '.join(lines[:4])}") from error
+        raise EnvironmentProblem(f"Spark could not start on master {master}: {first_lines(error)}") from error
     try:
         yield session
     finally:

@@ -24,14 +24,12 @@ from hpo_spark.executors.hygiene import Snapshot
 from hpo_spark.executors.memory import trim_heap
 from hpo_spark.executors.outcome import Outcome, call, failure_of
 from hpo_spark.executors.tree import MARK, kill_marked, pidfd_of
-from hpo_spark.pickling import loads
+from hpo_spark.pickling import MAX_FRESH_BYTES, loads
 from hpo_spark.role import become_worker, begin_attempt
 
 __all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
 
 _PR_SET_PDEATHSIG = 1
-# A pickled function up to this size is unpickled for each call, so that none sees what another left in its variables.
-_MAX_FRESH_BYTES = 1 << 20
 
 # What the trial process answers first: everything is loaded, and the call begins.
 STARTED = "started"
@@ -48,7 +46,7 @@ class FunctionCache:
     def __init__(self, size: int = 4, fresh: bool = False) -> None:
         self._known: OrderedDict[str, bytes | Callable[..., Any]] = OrderedDict()
         self._size = size
-        self._max_fresh = _MAX_FRESH_BYTES if fresh else 0
+        self._max_fresh = MAX_FRESH_BYTES if fresh else 0
 
     def get(self, key: str, blob: bytes | None) -> Callable[..., Any]:
         """The function of this key, unpickled from ``blob`` the first time.
@@ -153,7 +151,9 @@ def _leave_nobody_behind(descriptor: int) -> None:
         if descriptor_of_it is None:
             time.sleep(0.5)
         else:
-            select.select([descriptor_of_it], [], [])
+            ended = select.poll()
+            ended.register(descriptor_of_it, select.POLLIN)
+            ended.poll()
     kill_marked(os.environ.get(MARK, ""))
     os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 

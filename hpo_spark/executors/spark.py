@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, TaskNotRun, WorkerCrashed
+from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, WorkerCrashed
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
 from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
+from hpo_spark.executors.spark_errors import JobLost, check_alive, explain, first_lines
 from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
@@ -109,9 +109,10 @@ class SparkExecutor(PooledExecutor):
             )
         self._looked = time.monotonic()
         super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
+        self._ended = threading.Event()
         if not is_local(self._context):
-            watcher = threading.Thread(target=_watch_cluster, args=(weakref.ref(self),), daemon=True)
-            watcher.start()
+            weakref.finalize(self, self._ended.set)
+            threading.Thread(target=_watch_cluster, args=(weakref.ref(self), self._ended), daemon=True).start()
 
     @property
     def n_executors(self) -> int:
@@ -197,7 +198,7 @@ class SparkExecutor(PooledExecutor):
             if stopped.is_set():
                 raise TaskCancelled("was cancelled before it ran.")
             job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
-        except _Lost as lost:
+        except JobLost as lost:
             job.set_exception(WorkerCrashed(f"A Spark worker was lost in a map: {lost}"))
         except Exception as error:
             job.set_exception(error)
@@ -236,7 +237,7 @@ class SparkExecutor(PooledExecutor):
             )
             try:
                 (answer,) = self._run_job(self._group(task), f"task {task.number}", self._base, trial_task)
-            except _Lost as lost:
+            except JobLost as lost:
                 n_lost += lost.n_attempts
                 if task.cancelled:
                     raise
@@ -262,14 +263,14 @@ class SparkExecutor(PooledExecutor):
     def _run_job(self, group: str, description: str, base: RDD[Any], function: Callable[[Any], Any]) -> list[Any]:
         """Run one job; its group is its own, so that nobody else's job is ever cancelled."""
         context = self._context
-        _check_alive(context)
+        check_alive(context)
         context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
         try:
             results: list[Any] = base.mapPartitions(function).collect()
             return results
         except Exception as error:  # py4j's, pyspark's, or of the connection between them
-            _check_alive(context)
-            raise _explain(error, group) from error
+            check_alive(context)
+            raise explain(error, group) from error
 
     def _with_resources(self, rdd: RDD[Any]) -> RDD[Any]:
         if self._profile is None:
@@ -277,7 +278,7 @@ class SparkExecutor(PooledExecutor):
         try:
             return rdd.withResources(self._profile)
         except Exception as error:  # Java's
-            raise ConfigError(f"This session takes no resource profile for a task: {_first_lines(error)}") from error
+            raise ConfigError(f"This session takes no resource profile for a task: {first_lines(error)}") from error
 
     def _broadcast(self, function: Function) -> Broadcast[Function]:
         with self._lock:
@@ -310,20 +311,15 @@ class SparkExecutor(PooledExecutor):
                 return
             self._looked = time.monotonic()
         with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
-            self._cluster_slots = self._count_slots()
+            before, self._cluster_slots = self._cluster_slots, self._count_slots()
+            if before and not self._cluster_slots:
+                logger.warning("no executor is left; %d task(s) wait until one joins", self._n_working)
             self._resize(*self._size())
 
     def _release(self) -> None:
+        self._ended.set()
         self._functions.clear()
         self._return_python()
-
-
-class _Lost(Exception):
-    """Spark gave a job up because executors or workers were lost under it."""
-
-    def __init__(self, message: str, n_attempts: int) -> None:
-        super().__init__(message)
-        self.n_attempts = n_attempts
 
 
 class _Inherit:
@@ -337,35 +333,12 @@ class _Inherit:
             self._context._jsc.sc().setLocalProperties(self._properties.clone())
 
 
-def _watch_cluster(reference: weakref.ref[SparkExecutor]) -> None:
+def _watch_cluster(reference: weakref.ref[SparkExecutor], ended: threading.Event) -> None:
     """Look at the cluster while tasks are in flight: a long one must not hide that executors have joined."""
-    while (executor := reference()) is not None and not executor._closed:
+    while not ended.wait(_LOOK_EVERY_S) and (executor := reference()) is not None:
         if executor._n_working:
             executor._look()
         del executor
-        time.sleep(_LOOK_EVERY_S)
-
-
-def _explain(error: Exception, group: str) -> Exception:
-    """What a failed job means. Tasks themselves always succeed, so it is the fault of Spark or of the machines."""
-    text = f"{getattr(error, 'java_exception', error)} {type(error).__name__}"
-    if re.search(r"\bcancell?ed\b", text.partition("\n")[0]):
-        return TaskCancelled(f"was cancelled at Spark: {_first_lines(error)}")
-    if "PythonException" in text or "maxResultSize" in text or "spark.rpc.message.maxSize" in text:
-        return TaskNotRun(f"Spark could not run the job {group}: {_first_lines(error, 40)}")
-    failed = re.search(r"failed (\d+) times", text)
-    return _Lost(_first_lines(error), int(failed[1]) if failed else 1)
-
-
-def _check_alive(context: SparkContext) -> None:
-    from py4j.protocol import Py4JError
-
-    try:
-        stopped = context._jsc is None or context._jsc.sc().isStopped()
-    except (Py4JError, OSError) as error:
-        raise BrokenExecutor(f"Spark's JVM on the driver does not answer any more: {error}") from error
-    if stopped:
-        raise BrokenExecutor("The Spark session was stopped while the executor was using it.")
 
 
 # For each context how many executors have set its Python, and what it was before.
@@ -420,10 +393,3 @@ def _destroy(broadcast: Broadcast[Function]) -> None:
     # The session may be gone, and the broadcast with it.
     with contextlib.suppress(Py4JError, OSError, AttributeError):
         broadcast.destroy()
-
-
-def _first_lines(error: Exception, n_lines: int = 3) -> str:
-    """What a Java error says in its first lines, without its stack."""
-    lines = str(getattr(error, "java_exception", error)).splitlines()[:n_lines]
-    kept = [line for line in lines if line.strip() and not line.strip().startswith("at ")]
-    return ("\n" if n_lines > 3 else " ").join(kept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import pickle
 import socket
 import time
 import traceback
@@ -18,16 +17,13 @@ import numpy as np
 from hpo_spark import output
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
-from hpo_spark.pickling import dump_task, dumps
+from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
 from hpo_spark.plain import to_plain
 from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded
 from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Evaluated", "Evaluation"]
-
-# A pickled objective above this size is unpickled once in a process, and not for each trial.
-_MAX_FRESH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -144,8 +140,8 @@ def _load_evaluation(digest: str, blob: bytes) -> Evaluation:
     """
     if digest in _loaded:
         return _loaded[digest]
-    evaluation = Evaluation(*pickle.loads(blob))
-    if len(blob) > _MAX_FRESH_BYTES:
+    evaluation = Evaluation(*loads(blob))
+    if len(blob) > MAX_FRESH_BYTES:
         _loaded.clear()
         _loaded[digest] = evaluation
     return evaluation

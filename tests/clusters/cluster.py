@@ -381,6 +381,19 @@ def most_at_once(spans):
     return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
 
 
+def held(variable, seconds):
+    """What a task finds in an environment variable, and from when to when it ran."""
+    began = time.time()
+    time.sleep(seconds)
+    return os.environ.get(variable), (began, time.time())
+
+
+def hold(executor, variable, n, seconds=1.0):
+    """What ``n`` such tasks say."""
+    futures = [executor.submit(held, variable, seconds) for _ in range(n)]
+    return [future.result(timeout=90) for future in futures]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -5,11 +5,13 @@ import os
 import time
 
 import pytest
-from cluster import gpu_script, local, most_at_once, standalone
+from cluster import gpu_script, held, hold, local, most_at_once, standalone
 
 from hpo_spark import ConfigError, SparkExecutor
 
 pytestmark = pytest.mark.cluster
+
+DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture(
@@ -37,22 +39,10 @@ def gpus(request, tmp_path_factory):
         yield cluster
 
 
-def held(seconds):
-    """What a task sees, and from when to when."""
-    began = time.time()
-    time.sleep(seconds)
-    return os.environ.get("CUDA_VISIBLE_DEVICES"), (began, time.time())
-
-
-def hold(executor, n, seconds=1.0):
-    futures = [executor.submit(held, seconds) for _ in range(n)]
-    return [future.result(timeout=90) for future in futures]
-
-
 def test_tasks_at_the_same_time_have_a_gpu_each(gpus):
     with SparkExecutor(gpus.spark, gpus=1) as executor:
         assert executor.slots == 2
-        outcomes = hold(executor, 6)
+        outcomes = hold(executor, DEVICES, 6)
     assert sorted({device for device, _ in outcomes}) == gpus.devices
     assert most_at_once([span for _, span in outcomes]) == 2
     for (device, (began, ended)), (other, (other_began, other_ended)) in itertools.combinations(outcomes, 2):
@@ -62,7 +52,7 @@ def test_tasks_at_the_same_time_have_a_gpu_each(gpus):
 def test_a_task_may_have_them_all(gpus):
     with SparkExecutor(gpus.spark, gpus=2) as executor:
         assert executor.slots == 1
-        outcomes = hold(executor, 2, 0.2)
+        outcomes = hold(executor, DEVICES, 2, 0.2)
     assert [sorted(devices.split(",")) for devices, _ in outcomes] == [gpus.devices] * 2
     assert most_at_once([span for _, span in outcomes]) == 1
 
@@ -70,7 +60,7 @@ def test_a_task_may_have_them_all(gpus):
 def test_two_tasks_may_share_one(gpus):
     with SparkExecutor(gpus.spark, gpus=0.5) as executor:
         assert executor.slots == 4
-        outcomes = hold(executor, 8)
+        outcomes = hold(executor, DEVICES, 8)
     assert sorted({device for device, _ in outcomes}) == gpus.devices
     for device in gpus.devices:
         assert most_at_once([span for other, span in outcomes if other == device]) == 2
@@ -79,7 +69,7 @@ def test_two_tasks_may_share_one(gpus):
 def test_cores_and_gpus_limit_the_slots_together(gpus):
     with SparkExecutor(gpus.spark, cpus=4, gpus=1) as executor:
         assert executor.slots == 1
-        assert most_at_once([span for _, span in hold(executor, 3, 0.3)]) == 1
+        assert most_at_once([span for _, span in hold(executor, DEVICES, 3, 0.3)]) == 1
 
 
 def test_a_trial_process_is_not_used_for_another_device(gpus):
@@ -97,12 +87,12 @@ def device_of_process():
     time.sleep(0.2)
     with open("/proc/self/environ") as file:
         initial = dict(entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry)
-    return os.getpid(), initial.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return os.getpid(), initial.get(DEVICES), os.environ.get(DEVICES)
 
 
 def test_maps_run_beside_tasks_with_gpus(gpus):
     with SparkExecutor(gpus.spark, gpus=1) as executor:
-        future = executor.submit(held, 0.5)
+        future = executor.submit(held, DEVICES, 0.5)
         assert list(executor.map(abs, range(-20, 0))) == list(range(20, 0, -1))
         assert future.result(timeout=60)[0] in gpus.devices
 

@@ -70,6 +70,23 @@ def test_a_search_outlives_an_executor_and_a_worker(tmp_path):
     check_attempts(result, objective)
 
 
+def test_tasks_wait_for_a_worker_when_the_last_one_dies(tmp_path, caplog):
+    objective = Sleeps(1.0, tmp_path)
+    study = Study(SPACE, objective, "random", "minimize", 0, out=tmp_path / "run")
+    with (
+        standalone(tmp_path / "cluster", n_workers=1) as cluster,
+        SparkExecutor(cluster.spark) as executor,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        searching = pool.submit(study.run, executor, max_trials=6)
+        os.kill(cluster.worker_of(one_running(objective)), signal.SIGKILL)
+        wait_for(lambda: "no executor is left" in caplog.text, "a warning", 60)
+        cluster.add_worker()
+        result = searching.result(timeout=120)
+    check_records(result, tmp_path, 6)
+    check_attempts(result, objective)
+
+
 @pytest.mark.parametrize("master", ["local[2]", "local[2,3]", "local-cluster[2,1,1024]"])
 def test_a_search_outlives_python_workers_of_spark(tmp_path, master):
     objective = Sleeps(1.0, tmp_path)

@@ -1,26 +1,15 @@
 """What a trial asks of a master: it gets its cores, or is refused with a sentence instead of waiting for ever."""
 
-import os
 import time
 
 import pytest
-from cluster import local, most_at_once, standalone
+from cluster import hold, local, most_at_once, standalone
 
 from hpo_spark import ConfigError, SparkExecutor
 
 pytestmark = pytest.mark.cluster
 
-
-def held(seconds):
-    """The threads that a task may have, and from when to when it ran."""
-    began = time.time()
-    time.sleep(seconds)
-    return os.environ.get("OMP_NUM_THREADS"), (began, time.time())
-
-
-def hold(executor, n, seconds=1.0):
-    futures = [executor.submit(held, seconds) for _ in range(n)]
-    return [future.result(timeout=90) for future in futures]
+THREADS = "OMP_NUM_THREADS"
 
 
 @pytest.mark.parametrize("master", ["local[2]", "local[2,3]"])
@@ -53,12 +42,12 @@ def test_a_trial_gets_the_cores_that_it_asks_for(tmp_path, master):
     with opened as cluster:
         with SparkExecutor(cluster.spark, cpus=2) as executor:
             assert executor.slots == 2
-            outcomes = hold(executor, 6)
+            outcomes = hold(executor, THREADS, 6)
             assert {threads for threads, _ in outcomes} == {"2"}
             assert most_at_once([span for _, span in outcomes]) == 2
         with SparkExecutor(cluster.spark) as executor:
             assert executor.slots == 4
-            assert {threads for threads, _ in hold(executor, 4, 0.2)} == {"1"}
+            assert {threads for threads, _ in hold(executor, THREADS, 4, 0.2)} == {"1"}
         with pytest.raises(ConfigError, match="cpus=8"):
             SparkExecutor(cluster.spark, cpus=8)
 
@@ -68,6 +57,6 @@ def test_cores_said_in_the_submission_are_those_of_a_trial(tmp_path):
         for options in ({}, {"cpus": 2}):
             with SparkExecutor(cluster.spark, **options) as executor:
                 assert executor.slots == 2
-                assert {threads for threads, _ in hold(executor, 2, 0.1)} == {"2"}
+                assert {threads for threads, _ in hold(executor, THREADS, 2, 0.1)} == {"2"}
         with pytest.raises(ConfigError, match=r"cpus=1.*spark\.task\.cpus"):
             SparkExecutor(cluster.spark, cpus=1)
