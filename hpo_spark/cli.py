@@ -154,7 +154,10 @@ def run(
     check_folder(folder)
     with _open_executor(file, master) as pool:
         if not isinstance(pool, SerialExecutor):
-            _require(preflight(pool, study.objective))
+            found = preflight(pool, study.objective)
+            if found.problems:
+                _console(stderr=True).print(workers_table(found))
+            _require(found)
         result = _search(study, file, pool, console, quiet)
     return _report(result, folder, console, quiet)
 
@@ -225,8 +228,6 @@ def _read(
 def _require(found: Preflight) -> None:
     """Say what is odd about the workers, and refuse to begin where it cannot work."""
     if found.problems:
-        errors = _console(stderr=True)
-        errors.print(workers_table(found))
         raise EnvironmentProblem("The workers are not ready.\n" + "\n".join(found.problems))
     for warning in found.warnings:
         logging.getLogger(__name__).warning("%s", warning)

@@ -68,13 +68,21 @@ class EvaluationError(HpoSparkError, RuntimeError):
 
 
 class TaskTimeout(HpoSparkError, TimeoutError):
-    """A task ran past its time limit and was killed."""
+    """A task ran past its time limit and was killed.
 
-    def __init__(self, limit_s: float) -> None:
+    Args:
+        limit_s: The limit.
+        loading: Whether the task had not even begun: its function or its arguments were being loaded.
+    """
+
+    def __init__(self, limit_s: float, loading: bool = False) -> None:
         self.limit_s = limit_s
-        super().__init__(limit_s)
+        self.loading = loading
+        super().__init__(limit_s, loading)
 
     def __str__(self) -> str:
+        if self.loading:
+            return f"did not begin within {self.limit_s:g} s, while its function was being loaded, and was killed."
         return f"ran past its time limit of {self.limit_s:g} s and was killed."
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from hpo_spark.executors.base import drop_task, executors_of, slots_of
+from hpo_spark.executors.base import cancel_task, drop_tasks, executors_of, slots_of
 from hpo_spark.pickling import dump_task, loads
 from hpo_spark.versions import differences, versions
 
@@ -132,8 +132,11 @@ def preflight(executor: Executor, objective: Callable[..., Any], patience_s: flo
             else:
                 worker = future.result()
                 workers.setdefault((worker.host, worker.executor), worker)
-    for future in waiting:
-        drop_task(executor, future)
+    if time.monotonic() < deadline:
+        drop_tasks(executor, list(waiting))
+    else:  # whoever hangs would keep its slot
+        for future in waiting:
+            cancel_task(executor, future)
     return Preflight(list(workers.values()), slots_of(executor), max(1, executors_of(executor)), failures, versions())
 
 

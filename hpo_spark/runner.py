@@ -21,8 +21,9 @@ from typing import Any
 
 from hpo_spark import output
 from hpo_spark.errors import ExecutorLost, TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
-from hpo_spark.executors.base import cancel_task, drop_task, watch_size, window_of
+from hpo_spark.executors.base import cancel_task, drop_tasks, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
+from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.results.result import rank
 from hpo_spark.searchers.base import Proposal, Searcher
@@ -111,6 +112,7 @@ class Runner:
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
         self._stopped = False
+        self._looping = self._signalled = self._in_objective = False
         self._n_submitted = 0
         self._n_repeats = 0
         self._started = time.monotonic()
@@ -129,6 +131,7 @@ class Runner:
         """Search until a limit is reached, the searcher has finished, or someone stops it."""
         watch_size(self._executor, self.wake)
         try:
+            self._looping = True
             self._check_limits()
             while True:
                 self._fill()
@@ -142,15 +145,29 @@ class Runner:
         except BaseException:
             self._end_all()
             raise
+        finally:
+            self._looping = False
+
+    def interrupt(self) -> bool:
+        """End the search from a signal handler, once what the loop is at is done.
+
+        Returns:
+            False where the handler must raise: the objective runs in this thread, the loop does not run, or it was
+            asked before.
+        """
+        if not self._looping or self._signalled or self._in_objective:
+            return False
+        self._signalled = True
+        self._events.put(None)
+        return True
 
     def stop(self, reason: str = "stopped by the user") -> None:
         """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
         with self._lock:
             self.reason = self.reason or reason
             self._stopped = True
-            for number, (_, future) in list(self._in_flight.items()):
-                if future is not None and drop_task(self._executor, future):
-                    self._cancelled.add(number)
+            numbers = {future: number for number, (_, future) in self._in_flight.items() if future is not None}
+            self._cancelled.update(numbers[future] for future in drop_tasks(self._executor, list(numbers)))
         self._events.put(None)
 
     def cancel(self, number: int) -> bool:
@@ -232,10 +249,14 @@ class Runner:
             self._settle(self._unfinished(trial, CancelledError()))
             return
         best = self.best.value if self.best else None
+        self._in_objective = isinstance(self._executor, SerialExecutor)
         future = self._executor.submit(self._evaluation, trial, best)
+        self._in_objective = False
         with self._lock:
             self._in_flight[trial.number] = trial, future
             late = trial.number in self._cancelled
+            if self._stopped and drop_tasks(self._executor, [future]):
+                self._cancelled.add(trial.number)
         future.add_done_callback(lambda _: self._events.put(trial.number))
         if late:
             cancel_task(self._executor, future)
@@ -249,6 +270,10 @@ class Runner:
         except queue.Empty:
             self._check_limits()
             return
+        if self._signalled:
+            if number is not None:
+                self._end(number)
+            raise KeyboardInterrupt
         if number is not None:
             self._end(number)
 

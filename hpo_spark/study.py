@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from numbers import Integral
@@ -25,7 +25,7 @@ from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, make_searcher
-from hpo_spark.signals import interrupt_own_jobs_only
+from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.trial import Trial
@@ -241,7 +241,7 @@ class Study:
             self._tell("on_study_start")
             if self._is_stopped:
                 runner.stop()
-            with interrupt_own_jobs_only():
+            with interrupts_answered_by(runner.interrupt):
                 result = self._search(executor, runner)
         finally:
             if self._journal is not None:
@@ -350,12 +350,14 @@ class Study:
             return result
         if self._best_model is None:
             return replace(result, test_error="the best trial kept no model")
+        params = {**self.fixed, **result.best_trial.params}
+        future: Future[dict[str, float]] | None = None
         try:
-            params = {**self.fixed, **result.best_trial.params}
             future = executor.submit(test, self._best_model, params, self.seed)
-            scores: dict[str, float] = future.result()
+            scores = future.result()
         except KeyboardInterrupt:
-            cancel_task(executor, future)
+            if future is not None:
+                cancel_task(executor, future)
             return replace(result, test_error="interrupted")
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

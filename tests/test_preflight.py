@@ -1,8 +1,12 @@
 import dataclasses
+import time
+
+import pytest
 
 from hpo_spark import FunctionObjective, ProcessExecutor, SparkExecutor
 from hpo_spark.preflight import Preflight, Worker, preflight
 from hpo_spark.results.tables import workers_table
+from hpo_spark.role import is_worker
 from hpo_spark.versions import versions
 
 
@@ -47,6 +51,34 @@ def test_an_objective_that_cannot_be_loaded_is_a_problem():
         seen = preflight(executor, Unloadable())
     assert len(seen.problems) == 1
     assert "the objective cannot be loaded: ImportError: not on this worker" in seen.problems[0]
+
+
+class Hangs:
+    def __reduce__(self):
+        return _hang, ()
+
+    def __call__(self, params):
+        return 1.0
+
+
+def _hang():
+    if is_worker():
+        time.sleep(300)
+    return Hangs()
+
+
+def test_workers_that_hang_are_given_up_and_free_again(make_executor):
+    began = time.monotonic()
+    with make_executor() as executor:
+        seen = preflight(executor, Hangs(), patience_s=3.0)
+        assert "No worker has answered" in seen.problems[0]
+        assert executor.submit(abs, -1).result(timeout=60) == 1
+    assert time.monotonic() - began < 40
+
+
+@pytest.fixture(params=["processes", "spark"])
+def make_executor(request, spark):
+    return {"processes": lambda: ProcessExecutor(2), "spark": lambda: SparkExecutor(spark)}[request.param]
 
 
 def test_versions_are_compared_with_the_drivers():

@@ -2,7 +2,7 @@
 
 A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
 run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs) and ``drop`` (cancel
-one that was handed on but does not run yet).
+those that were handed on but do not run yet).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
 from numbers import Integral, Real
@@ -25,7 +25,7 @@ __all__ = [
     "cancel_task",
     "check_isolation",
     "check_limits",
-    "drop_task",
+    "drop_tasks",
     "executors_of",
     "prestart",
     "slots_of",
@@ -67,10 +67,13 @@ def cancel_task(executor: Executor, future: Future[Any]) -> None:
             cancel(future)
 
 
-def drop_task(executor: Executor, future: Future[Any]) -> bool:
-    """Cancel a task unless it runs already; whether that was so."""
+def drop_tasks(executor: Executor, futures: Sequence[Future[Any]]) -> list[Future[Any]]:
+    """Cancel those tasks that do not run yet, and say which."""
     drop = getattr(executor, "drop", None)
-    return bool(drop(future)) if callable(drop) else future.cancel()
+    if callable(drop):
+        dropped: list[Future[Any]] = drop(futures)
+        return dropped
+    return [future for future in futures if future.cancel()]
 
 
 def watch_size(executor: Executor, callback: Callable[[], None]) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 from hpo_spark import output
 from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.hygiene import Snapshot
@@ -138,22 +140,27 @@ def _die_with_parent(parent: int) -> None:
 def _leave_nobody_behind(descriptor: int) -> None:
     """Fork a guardian that outlives this process and then kills whatever it started.
 
-    The supervisor does the same while it lives; but Spark ends a cancelled task's worker with SIGKILL.
+    The supervisor does the same while it lives; but Spark ends a cancelled task's worker with SIGKILL. The guardian is
+    a grandchild whose parent has ended, so that a task that waits for all its children does not wait for this one.
     """
-    trial_process = os.getpid()
-    if os.fork() > 0:
+    trial_process, its_end = os.getpid(), pidfd_of(os.getpid())
+    if (parent_of_guardian := os.fork()) > 0:
+        os.waitpid(parent_of_guardian, 0)
+        if its_end is not None:
+            os.close(its_end)
         return
+    if os.fork() > 0:
+        os._exit(0)
     os.close(descriptor)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    while os.getppid() == trial_process:
-        descriptor_of_it = pidfd_of(trial_process)
-        if descriptor_of_it is None:
+    if its_end is None:
+        while psutil.pid_exists(trial_process):
             time.sleep(0.5)
-        else:
-            ended = select.poll()
-            ended.register(descriptor_of_it, select.POLLIN)
-            ended.poll()
+    else:
+        ended = select.poll()
+        ended.register(its_end, select.POLLIN)
+        ended.poll()
     kill_marked(os.environ.get(MARK, ""))
     os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from hpo_spark.executors.tree import descendants
 
 __all__ = ["anonymous_mb", "tree_anonymous_mb", "trim_heap"]
 
@@ -38,21 +39,7 @@ def anonymous_mb(pid: int) -> float:
 
 def tree_anonymous_mb(pid: int) -> float:
     """The same of a process and all its descendants."""
-    return sum(map(anonymous_mb, [pid, *_descendants(pid)]))
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    try:
-        tasks = list((_PROC / str(pid) / "task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_bytes().split()]
-    except OSError:  # the process is gone, or this kernel does not tell
-        try:
-            children = [child.pid for child in psutil.Process(pid).children()]
-        except psutil.Error:
-            return
-    for child in children:
-        yield child
-        yield from _descendants(child)
+    return sum(map(anonymous_mb, [pid, *descendants(pid)]))
 
 
 def trim_heap() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -213,6 +214,7 @@ class PooledExecutor(Executor):
             with self._lock:
                 if not task.running:
                     return
+            with contextlib.suppress(Exception):  # Spark's JVM may be gone, which ends the task too
                 self._interrupt(task)
             time.sleep(INTERRUPT_EVERY_S)
 

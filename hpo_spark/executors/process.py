@@ -14,8 +14,6 @@ from hpo_spark.executors.supervisor import Isolation, TaskLimits, TrialProcess
 
 __all__ = ["ProcessExecutor"]
 
-_PRESTART_S = 30.0
-
 
 class ProcessExecutor(PooledExecutor):
     """Runs tasks in trial processes on this machine; needs no Java and no Spark.
@@ -55,11 +53,9 @@ class ProcessExecutor(PooledExecutor):
 
     def prestart(self) -> None:
         """Have the trial processes of all slots started, without waiting for them."""
-        together = threading.Barrier(self.slots)
-        for _ in range(self.slots):
-            self._threads.submit(
-                together.wait, _PRESTART_S
-            )  # each in a thread of its own, which starts its process first
+        with self._lock:
+            for _ in range(self.slots - self._n_working):
+                self._start_worker()  # a thread begins by starting its process, and then finds nothing to do
 
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process
@@ -75,8 +71,9 @@ class ProcessExecutor(PooledExecutor):
         self._local.process.rest()
 
     def _interrupt(self, task: Task) -> None:
-        if process := self._busy.get(task.number):
-            process.kill()
+        with self._lock:  # else the process may have another task by now
+            if process := self._busy.get(task.number):
+                process.kill()
 
     def _release(self) -> None:
         _close_all(self._processes)

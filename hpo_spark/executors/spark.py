@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +43,10 @@ _WINDOW_PER_SLOT = 2
 _SLICES_PER_SLOT = 4
 # Seconds between two looks at how many slots the cluster has.
 _LOOK_EVERY_S = 2.0
+# Seconds that a session's first executor gets to register, before what it has is compared with what is asked for.
+_REGISTRATION_S = 10.0
+# Seconds that Spark gets to end the worker of a cancelled task; it takes two to four.
+_ENDING_S = 30.0
 # How often a task is begun when its executors are lost. Spark's own limit is the application's.
 _MAX_ATTEMPTS = 5
 
@@ -91,6 +96,7 @@ class SparkExecutor(PooledExecutor):
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
+        self._orphans: deque[Broadcast[Function]] = deque()
         self._notices: set[str] = set()
         self._versions = versions()
         self._profile = task_profile(self._context, cpus, gpus)
@@ -102,11 +108,8 @@ class SparkExecutor(PooledExecutor):
             self._properties.setProperty(_POOL, self._name)  # so that a session that is shared fairly stays fair
         self._wanted_slots = slots
         self._cluster_slots = self._count_slots()
-        if self._cluster_slots == 0 and self.n_executors > 0 and not is_dynamic(self._context):
-            raise ConfigError(
-                f"cpus={cpus}, gpus={gpus:g}: none of the {self.n_executors} executor(s) of this session has so many, "
-                "and Spark would wait for one for ever."
-            )
+        if (cpus or gpus) and not is_local(self._context) and not is_dynamic(self._context):
+            self._check_size(cpus, gpus)
         self._looked = time.monotonic()
         super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
         self._ended = threading.Event()
@@ -168,21 +171,36 @@ class SparkExecutor(PooledExecutor):
         self._threads.submit(self._run_map, function, chunks, group, job, stopped)
         return self._results(job, group, stopped, deadline)
 
-    def drop(self, future: Future[Any]) -> bool:
-        """Cancel a task unless Spark has begun to run it; whether that was so.
+    def drop(self, futures: Sequence[Future[Any]]) -> list[Future[Any]]:
+        """Cancel those tasks that Spark has not begun to run, and say which.
 
-        Spark tells too late which jobs have begun, but runs them in the order of their submission: those beyond the
-        number of slots wait.
+        Where it runs fewer than there are slots, the next ones may be just about to begin, and are left.
         """
-        if future.cancel():
-            return True
+        dropped = [future for future in futures if future.cancel()]
+        self._look(at_once=True)
         with self._lock:
-            task = self._tasks.get(future)
-            at_spark = sorted(other.number for other in self._tasks.values() if other.running)
-        if task is None or task.number in at_spark[: min(self.slots, max(1, self._cluster_slots))] or future.done():
-            return False
-        self.cancel(future)
-        return True
+            at_spark = {future: self._group(task) for future, task in self._tasks.items() if task.running}
+        running = self._running_groups()
+        in_order = sorted(at_spark, key=lambda future: at_spark[future] not in running)
+        kept = set(in_order[: max(len(running & set(at_spark.values())), min(self.slots, self._cluster_slots))])
+        for future in futures:
+            if future in at_spark and future not in kept and not future.done():
+                self.cancel(future)
+                dropped.append(future)
+        return dropped
+
+    def _running_groups(self) -> set[str]:
+        """Job groups of which a task runs now, as Spark's scheduler has it; its status tracker hears of that late."""
+        running: set[str] = set()
+        waiting = [self._context._jsc.sc().taskScheduler().rootPool()]
+        while waiting:
+            pool_or_tasks = waiting.pop()
+            inside = pool_or_tasks.schedulableQueue()
+            if inside is not None:
+                waiting += list(inside.toArray())
+            elif pool_or_tasks.runningTasks() > 0:
+                running.add(str(pool_or_tasks.taskSet().properties().getProperty("spark.jobGroup.id")))
+        return running
 
     def _run_map(
         self,
@@ -237,6 +255,9 @@ class SparkExecutor(PooledExecutor):
             )
             try:
                 (answer,) = self._run_job(self._group(task), f"task {task.number}", self._base, trial_task)
+            except TaskCancelled:
+                self._here.ending = self._group(task)
+                raise
             except JobLost as lost:
                 n_lost += lost.n_attempts
                 if task.cancelled:
@@ -254,6 +275,16 @@ class SparkExecutor(PooledExecutor):
             logger.warning("%s", answer.notice)
         return answer.outcome
 
+    def _rest(self) -> None:
+        """Where this executor keeps slots by itself, wait until Spark has ended the worker of a cancelled task."""
+        group = self._here.__dict__.pop("ending", None)
+        if group is None or self.window > self.slots:
+            return
+        deadline = time.monotonic() + _ENDING_S
+        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
+            while group in self._running_groups() and time.monotonic() < deadline:
+                time.sleep(INTERRUPT_EVERY_S)
+
     def _interrupt(self, task: Task) -> None:
         self._context.cancelJobGroup(self._group(task))
 
@@ -264,7 +295,8 @@ class SparkExecutor(PooledExecutor):
         """Run one job; its group is its own, so that nobody else's job is ever cancelled."""
         context = self._context
         check_alive(context)
-        context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=True)
+        # An interrupted task would give its slot away some seconds before Spark ends its worker, and the trial with it.
+        context.setJobGroup(group, f"hpo_spark: {description}", interruptOnCancel=False)
         try:
             results: list[Any] = base.mapPartitions(function).collect()
             return results
@@ -285,9 +317,18 @@ class SparkExecutor(PooledExecutor):
             broadcast = self._broadcasts.get(function)
             if broadcast is None:
                 broadcast = self._broadcasts[function] = self._context.broadcast(function)
-                # It goes when neither the book of functions nor a task in flight holds the function any more.
-                weakref.finalize(function, _destroy, broadcast).atexit = False
+                # It goes when neither the book of functions nor a task in flight holds the function any more; a little
+                # later, for a collection of garbage can come in the middle of a call to Java, and no other may then.
+                weakref.finalize(function, self._orphans.append, broadcast).atexit = False
             return broadcast
+
+    def _destroy_orphans(self) -> None:
+        from py4j.protocol import Py4JError
+
+        while self._orphans:
+            # The session may be gone, and the broadcast with it.
+            with contextlib.suppress(Py4JError, OSError, AttributeError, IndexError):
+                self._orphans.popleft().destroy()
 
     def _count_slots(self) -> int:
         """Tasks that the cluster runs at once, at this moment."""
@@ -298,16 +339,30 @@ class SparkExecutor(PooledExecutor):
             profile = self._profile._java_resource_profile
         return int(context.maxNumConcurrentTasks(profile))
 
+    def _check_size(self, cpus: int | None, gpus: float) -> None:
+        """Refuse what no executor has, once the first of them is there."""
+        deadline = time.monotonic() + _REGISTRATION_S
+        while self.n_executors == 0 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._cluster_slots = self._count_slots()
+        if self._cluster_slots == 0 and self.n_executors > 0:
+            asked = [f"cpus={cpus}"] * bool(cpus) + [f"gpus={gpus:g}"] * bool(gpus)
+            raise ConfigError(
+                f"{', '.join(asked)}: none of the {self.n_executors} executor(s) of this session has so many, "
+                "and Spark would wait for one for ever."
+            )
+
     def _size(self) -> tuple[int, int]:
         """Slots and window for what the cluster has now."""
         slots = self._wanted_slots or max(1, self._cluster_slots)
         # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
         return slots, slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
 
-    def _look(self) -> None:
+    def _look(self, at_once: bool = False) -> None:
         """See how many slots the cluster has, unless that was done a moment ago."""
+        self._destroy_orphans()
         with self._lock:
-            if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            if time.monotonic() - self._looked < _LOOK_EVERY_S and not at_once:
                 return
             self._looked = time.monotonic()
         with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
@@ -319,6 +374,7 @@ class SparkExecutor(PooledExecutor):
     def _release(self) -> None:
         self._ended.set()
         self._functions.clear()
+        self._destroy_orphans()
         self._return_python()
 
 
@@ -385,11 +441,3 @@ def _dump_arguments(args: tuple[Any, ...]) -> Any:
         return dump_item(args)
     except Exception as error:
         return failure_of(error, "The item cannot be sent to a worker: ")
-
-
-def _destroy(broadcast: Broadcast[Function]) -> None:
-    from py4j.protocol import Py4JError
-
-    # The session may be gone, and the broadcast with it.
-    with contextlib.suppress(Py4JError, OSError, AttributeError):
-        broadcast.destroy()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -94,7 +93,6 @@ class TrialTask:
             self.limits,
             environment=_devices(),
             n_lost=n_lost,
-            abandoned=_socket_to_jvm(),
         )
         yield Answer(outcome, _first_check(self.versions))
         process.rest()
@@ -205,20 +203,3 @@ def _devices() -> dict[str, str]:
         for address in resources[GPU].addresses
     ]
     return {_DEVICES: ",".join(chosen)}
-
-
-def _socket_to_jvm() -> int | None:
-    """Descriptor of the socket to Spark's JVM, which closes it when a task is cancelled; None where it is not found.
-
-    Spark itself kills the worker of a cancelled task only after some seconds. Its ``worker.main(infile, outfile)`` is
-    among the callers of every task.
-    """
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "main" and "infile" in frame.f_locals:
-            try:
-                return int(frame.f_locals["infile"].fileno())
-            except (AttributeError, OSError, ValueError):
-                return None
-        frame = frame.f_back  # type: ignore[assignment]
-    return None

@@ -28,7 +28,7 @@ from hpo_spark.executors.child import STARTED
 from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
 from hpo_spark.executors.outcome import Failure, Outcome, Report, failure_of
 from hpo_spark.executors.threads import thread_settings
-from hpo_spark.executors.tree import MARK, kill_marked, kill_tree, pidfd_of
+from hpo_spark.executors.tree import MARK, has_living_descendants, kill_marked, kill_tree, pidfd_of
 from hpo_spark.pickling import dumps, loads
 
 __all__ = ["Function", "Isolation", "TaskLimits", "TrialProcess"]
@@ -38,10 +38,11 @@ Isolation = Literal["worker", "trial"]
 # Starting Python and importing the function's module is not the call's time, but must end some day.
 _LOADING_S = 120.0
 # How often memory and the length of the output are looked at while a call runs.
-_WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 5.0
+_WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 0.5
 # A process that has grown by so much since its first call is started again; young ones only if they grow much faster,
 # since importing TensorFlow anew costs some six seconds.
 _MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 90.0, 1000.0, 300.0
+_MAX_OPEN_FILES = 150
 # With a limit on memory, so large a share of it.
 _MAX_SHARE = 0.1
 
@@ -107,7 +108,6 @@ class TrialProcess:
         *,
         environment: Mapping[str, str] | None = None,
         n_lost: int = 0,
-        abandoned: int | None = None,
     ) -> Outcome:
         """Run one call and return how it ended.
 
@@ -117,11 +117,10 @@ class TrialProcess:
             limits: Beyond them the process and all its descendants are killed.
             environment: Variables that the process must have been started with, such as the devices that it may use.
             n_lost: How often the call was begun before, on executors that were lost.
-            abandoned: Descriptor of a socket; when its other end is closed, nobody waits for the call any more.
         """
         started, clock = time.time(), time.perf_counter()
         self._limit_mb = limits.memory_mb
-        outcome = self._run(function, arguments, limits, environment or {}, n_lost, abandoned)
+        outcome = self._run(function, arguments, limits, environment or {}, n_lost)
         if isinstance(outcome, Failure):
             seconds = time.perf_counter() - clock
             report = Report(socket.gethostname(), started, seconds, n_lost, self._printed())
@@ -129,10 +128,15 @@ class TrialProcess:
         return outcome
 
     def rest(self) -> None:
-        """Get ready for the next call: with a new process where this one has grown, or each call takes a new one."""
+        """Get ready for the next call, with a new process where this one has grown or the last call left something.
+
+        That is: processes that it started, whose memory and cores the next call would have to answer for, or many open
+        files.
+        """
         if self._process is None:
             return
-        if self.isolation == "trial" or self._has_grown(self._process.pid):
+        pid = self._process.pid
+        if self.isolation == "trial" or self._has_grown(pid) or self._holds_something(pid):
             self.close()
             self.prestart(self._environment)
 
@@ -200,7 +204,6 @@ class TrialProcess:
         limits: TaskLimits,
         environment: Mapping[str, str],
         n_lost: int,
-        abandoned: int | None,
     ) -> Outcome:
         try:
             self.start(environment)
@@ -209,14 +212,14 @@ class TrialProcess:
         assert self._output is not None
         self._output.truncate(0)
         try:
-            watch = _Watch(self, limits, abandoned)
+            watch = _Watch(self, limits)
             outcome = self._exchange(watch, function, arguments, n_lost, send_blob=function.key not in self._sent)
             if outcome is None:  # the process has since forgotten the function
                 outcome = self._exchange(watch, function, arguments, n_lost, send_blob=True)
             self._sent.add(function.key)
             assert outcome is not None
             return outcome
-        except (TaskTimeout, MemoryExceeded, _Abandoned) as error:
+        except (TaskTimeout, MemoryExceeded) as error:
             self.kill()
             return failure_of(error)
         except (EOFError, OSError):
@@ -248,6 +251,15 @@ class TrialProcess:
         if self._limit_mb is not None and growth > _MAX_SHARE * self._limit_mb:
             return True  # the next call must not pay for it
         return growth > _MAX_FAST_GROWTH_MB or (growth > _MAX_GROWTH_MB and time.monotonic() - self._born > _MIN_AGE_S)
+
+    def _holds_something(self, pid: int) -> bool:
+        """Whether a call has left processes or many open files."""
+        if has_living_descendants(pid):
+            return True
+        try:
+            return len(os.listdir(f"/proc/{pid}/fd")) > _MAX_OPEN_FILES
+        except OSError:  # no such folder on this system
+            return False
 
     def _printed(self) -> str:
         return "" if self._output is None else output.text_of(self._output.fileno())
@@ -290,24 +302,19 @@ class TrialProcess:
         self._sent.clear()
 
 
-class _Abandoned(Exception):
-    """Nobody waits for the call any more: Spark has cancelled it, or the executor is gone."""
-
-
 class _Watch:
     """Waits for what a trial process answers, and looks after it meanwhile.
 
     Args:
         process: The process, which runs.
         limits: What its call may use.
-        abandoned: As for `TrialProcess.run`.
     """
 
-    def __init__(self, process: TrialProcess, limits: TaskLimits, abandoned: int | None) -> None:
+    def __init__(self, process: TrialProcess, limits: TaskLimits) -> None:
         assert process._pipe is not None and process._process is not None and process._output is not None
         self._pipe, self._pid = process._pipe, process._process.pid
         self._output = process._output.fileno()
-        self._pidfd, self._abandoned = process._pidfd, abandoned
+        self._pidfd = process._pidfd
         self._limits = limits
         self._tick = _WATCH_OUTPUT_S if limits.memory_mb is None else _WATCH_MEMORY_S
         self._poll = select.poll()
@@ -315,8 +322,6 @@ class _Watch:
         # The pipe alone would not tell of the end: a process that the task forked holds it open.
         if self._pidfd is not None:
             self._poll.register(self._pidfd, select.POLLIN)
-        if abandoned is not None:
-            self._poll.register(abandoned, getattr(select, "POLLRDHUP", 0))
 
     def receive(self, loading_s: float | None = None) -> Any:
         """The next message.
@@ -328,22 +333,19 @@ class _Watch:
             TaskTimeout: If the limit is over.
             MemoryExceeded: If the call uses too much.
             EOFError: If the process is gone.
-            _Abandoned: If nobody waits for the answer.
         """
-        limit = self._limits.timeout_s
-        deadline = None if limit is None else time.monotonic() + limit + (loading_s or 0.0)
+        limit = None if self._limits.timeout_s is None else self._limits.timeout_s + (loading_s or 0.0)
+        deadline = None if limit is None else time.monotonic() + limit
         while True:
             left = self._tick if deadline is None else min(self._tick, deadline - time.monotonic())
             if left < 0:
                 assert limit is not None
-                raise TaskTimeout(limit)
+                raise TaskTimeout(limit, loading=loading_s is not None)
             ready = {descriptor for descriptor, _ in self._poll.poll(left * 1000)}
             if self._pipe.fileno() in ready:
                 return loads(self._pipe.recv_bytes())
             if self._pidfd in ready:
                 raise EOFError
-            if self._abandoned is not None and self._abandoned in ready:
-                raise _Abandoned
             output.bound(self._output)
             self._check_memory()
 

@@ -7,16 +7,18 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "kill_marked", "kill_tree", "pidfd_of"]
+__all__ = ["MARK", "descendants", "has_living_descendants", "kill_marked", "kill_tree", "pidfd_of"]
 
 # Environment variable that a trial process has a value of its own for. Its descendants inherit it, also those that
 # left its session and lost their parents.
 MARK = "HPO_SPARK_TRIAL_PROCESS"
 
 _PATIENCE_S = 5.0
+_PROC = Path("/proc")
 
 
 def kill_tree(pid: int, mark: str) -> None:
@@ -41,6 +43,30 @@ def kill_tree(pid: int, mark: str) -> None:
         os.killpg(pid, signal.SIGKILL)
     _wait_until_gone(family)
     kill_marked(mark)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Process ids of all that a process has started and that still have it as an ancestor."""
+    try:
+        tasks = list((_PROC / str(pid) / "task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_bytes().split()]
+    except OSError:  # the process is gone, or this kernel does not tell
+        try:
+            children = [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return
+    for child in children:
+        yield child
+        yield from descendants(child)
+
+
+def has_living_descendants(pid: int) -> bool:
+    """Whether one of these has not ended."""
+    for child in descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            if _is_alive(psutil.Process(child)):
+                return True
+    return False
 
 
 def pidfd_of(pid: int) -> int | None:

@@ -51,7 +51,7 @@ def touch_after(path, seconds):
 
 def hold(gate, value=None):
     """Return ``value`` once somebody opens the gate, a folder (see `kinds.Gate`)."""
-    Path(gate, f"began-{os.urandom(8).hex()}").touch()
+    Path(gate, f"began-{value}-{os.urandom(8).hex()}").touch()
     deadline = time.monotonic() + 60
     while not Path(gate, "open").exists():
         if time.monotonic() > deadline:

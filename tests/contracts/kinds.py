@@ -41,7 +41,12 @@ class Gate:
 
     @property
     def begun(self):
-        return len(list(Path(self.path).glob("began-*")))
+        return len(self.which_began)
+
+    @property
+    def which_began(self):
+        """The values of the calls that have begun."""
+        return [path.name.split("-")[1] for path in Path(self.path).glob("began-*")]
 
     def wait_for(self, count):
         until(lambda: self.begun >= count)

@@ -13,7 +13,7 @@ from calls import Adder, depth_of, describe, double, give, hold, nest, note, num
 from kinds import EXECUTORS, OURS, REMOTE, until
 
 from hpo_spark import ProcessExecutor, SerialExecutor
-from hpo_spark.executors.base import cancel_task, drop_task, slots_of, window_of
+from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, window_of
 
 ours = pytest.mark.parametrize("name", OURS, scope="module")
 
@@ -205,13 +205,13 @@ def test_a_study_can_drop_and_cancel_with_every_executor(name, executor, gate):
     held = gate.fill(executor)
     waiting = [executor.submit(double, n) for n in range(2)]
     if name == "serial":
-        assert not drop_task(executor, waiting[0])
+        assert drop_tasks(executor, waiting[:1]) == []
         cancel_task(executor, waiting[1])
         assert [future.result() for future in waiting] == [0, 2]
         return
     gate.wait_for(2)
-    assert not any(drop_task(executor, future) for future in held[:2])
-    assert drop_task(executor, waiting[0])
+    running = [held[int(value)] for value in gate.which_began]
+    assert drop_tasks(executor, [*running, waiting[0]]) == waiting[:1]
     cancel_task(executor, waiting[1])
     gate.open()
     assert all(future.cancelled() for future in waiting)

@@ -248,6 +248,23 @@ def test_a_process_that_has_grown_is_started_again(monkeypatch):
     assert pids[4] != pids[0]
 
 
+def test_or_sooner_by_what_it_may_use():
+    with ProcessExecutor(1, memory_mb=400) as executor:
+        pids = [executor.submit(leak, mb).result(timeout=60) for mb in (0, 10, 60, 0)]
+    assert pids[0] == pids[1] == pids[2] != pids[3]
+
+
+def test_a_process_with_many_open_files_is_started_again():
+    with ProcessExecutor(1) as executor:
+        pids = [executor.submit(hold_files, n).result(timeout=60) for n in (20, 200, 0)]
+    assert pids[0] == pids[1] != pids[2]
+
+
+def hold_files(n):
+    sys.modules["json"].held = [open(os.devnull) for _ in range(n)]  # noqa: SIM115
+    return os.getpid()
+
+
 def leak(mb):
     sys.modules["json"].leaked = [*getattr(sys.modules["json"], "leaked", []), np.ones(mb * 10**6, np.uint8)]
     return os.getpid()

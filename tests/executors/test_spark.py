@@ -7,6 +7,9 @@ import time
 import pytest
 
 from hpo_spark import SparkExecutor
+from hpo_spark.executors import spark_task
+from hpo_spark.executors.spark_task import Answer
+from hpo_spark.versions import versions
 
 
 def where(_):
@@ -89,6 +92,17 @@ def test_workers_run_the_drivers_python(spark):
 
 def python(_):
     return sys.executable
+
+
+def test_versions_that_differ_are_said_once_a_worker_and_once_a_driver(spark, monkeypatch, caplog):
+    monkeypatch.setattr(spark_task, "_checked", False)
+    first, second = (spark_task._first_check({**versions(), "keras": "0.1"}) for _ in range(2))
+    assert first.endswith("driver 0.1.")
+    assert second is None
+    with SparkExecutor(spark) as executor:
+        for _ in range(2):
+            executor._outcome(Answer(outcome=None, notice=first))
+    assert [record.message for record in caplog.records] == [first]
 
 
 def test_many_functions_leave_few_broadcasts(spark):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from hpo_spark import ProcessExecutor, SparkExecutor, TaskCancelled, TaskTimeout, WorkerCrashed
-from hpo_spark.executors.base import drop_task
+from hpo_spark.executors.base import drop_tasks
 
 
 @pytest.fixture(params=["processes", "spark"])
@@ -114,10 +114,96 @@ def test_a_running_task_can_be_cancelled(make, tmp_path):
         future = executor.submit(write_pids, tmp_path / "pids")
         pids = pids_in(tmp_path / "pids")
         executor.cancel(future)
+        following = executor.submit(are_gone, pids)
         with pytest.raises(TaskCancelled):
             future.result(timeout=60)
-        assert executor.submit(abs, -1).result(timeout=60) == 1
-        assert gone(pids)
+        assert following.result(timeout=60), "a slot is free only when the processes of its last task are gone"
+
+
+def are_gone(pids):
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def begin(path, number, seconds):
+    with open(path, "a") as file:
+        file.write(f"{number} ")
+    time.sleep(seconds)
+
+
+def test_what_has_begun_is_not_dropped_whatever_the_order(make, tmp_path):
+    """Submitted at once, tasks reach Spark in any order; as many as there are slots begin."""
+    with make(slots=2) as executor:
+        for attempt in range(4):
+            path = tmp_path / str(attempt)
+            futures = [executor.submit(begin, path, number, 1.0) for number in range(4)]
+            wait_until(lambda path=path: path.exists() and len(path.read_text().split()) == 2)
+            time.sleep(0.3)  # what Spark tells of its jobs is a little late
+            dropped = drop_tasks(executor, futures)
+            begun = [futures[int(number)] for number in path.read_text().split()]
+            assert not set(begun) & set(dropped)
+            assert len(dropped) == 2
+            for future in begun:
+                future.result(timeout=60)
+            for future in dropped:
+                assert future.cancelled() or isinstance(future.exception(timeout=60), TaskCancelled)
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come true"
+        time.sleep(0.02)
+
+
+def command_of(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_processes_are_started_before_the_first_task(make):
+    def trial_processes():
+        found = [process for process in psutil.process_iter() if "executors.child" in command_of(process)]
+        return sum(process.pid == os.getsid(process.pid) for process in found)  # their guardians lead no session
+
+    before = trial_processes()
+    with make(slots=2) as executor:
+        # Workers of Spark have served other tests, and may have theirs already.
+        expected = before + 2 if isinstance(executor, ProcessExecutor) else 2
+        executor.prestart()
+        wait_until(lambda: trial_processes() >= expected)
+        pids = {executor.submit(environment, n).result(timeout=60)[2] for n in range(4)}
+        assert len(pids) <= 2
+        assert trial_processes() == max(expected, before)
+
+
+def leave_a_child(_):
+    return os.getpid(), subprocess.Popen(["sleep", "300"]).pid
+
+
+def test_processes_that_a_task_leaves_end_with_it(make):
+    """Their memory and their cores would be the next one's."""
+    with make(slots=1) as executor:
+        first, child = executor.submit(leave_a_child, 0).result(timeout=60)
+        assert executor.submit(are_gone, [child]).result(timeout=60)
+        assert executor.submit(os.getpid).result(timeout=60) != first
+
+
+def wait_for_children(_):
+    subprocess.Popen(["true"])
+    n_ended = 0
+    try:
+        while True:
+            os.wait()
+            n_ended += 1
+    except ChildProcessError:
+        return n_ended
+
+
+def test_a_task_may_wait_for_all_its_children(make):
+    with make(slots=1, task_timeout_s=30) as executor:
+        assert executor.submit(wait_for_children, 0).result(timeout=60) == 1
 
 
 def test_only_what_does_not_run_yet_is_dropped(make, tmp_path):
@@ -127,8 +213,7 @@ def test_only_what_does_not_run_yet_is_dropped(make, tmp_path):
             pids_in(tmp_path / f"pids{index}")
         waiting = [executor.submit(abs, -index) for index in range(4)]
         time.sleep(0.5)
-        assert [drop_task(executor, future) for future in running] == [False, False]
-        assert all(drop_task(executor, future) for future in waiting)
+        assert set(drop_tasks(executor, [*running, *waiting])) == set(waiting)
         for future in running:
             executor.cancel(future)
         for future in waiting:
