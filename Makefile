@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage clean
+.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage bench-scale bench-flat clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -51,6 +51,12 @@ $(BENCH_STAMP): $(STAMP)
 
 bench-stage: $(BENCH_STAMP)  ## Time the Spark stage and its peers side by side
 	$(BIN)/python -m benchmarks.stage
+
+bench-scale: $(BENCH_STAMP)  ## Keep 64 slots busy
+	$(BIN)/python -m benchmarks.stage --scale
+
+bench-flat: $(BENCH_STAMP)  ## Watch the driver's memory over 100,000 submissions
+	$(BIN)/python -m benchmarks.stage --flat
 
 clean:  ## Remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -2,12 +2,16 @@
 
     make bench-stage                        all of them, some twenty minutes on two cores
     python -m benchmarks.stage --quick      fewer trials, a few minutes
-    python -m benchmarks.stage --scale      1,000 trials of 2 s on 64 slots of Spark
-    python -m benchmarks.stage --flat       the driver's memory over 100,000 submissions
+    make bench-scale                        1,000 trials of 2 s on 64 slots of Spark
+    make bench-flat                         the driver's memory over 100,000 submissions
 
 Each row runs in a process and a Spark session of its own, in which every worker has imported TensorFlow before the
 clock runs. The Keras trial builds a small model and trains it until it has used one second of CPU, so its ideal is
 bound by the cores. Slot use is the ideal time over the measured.
+
+What a trial costs beyond itself: Spark's scheduling of its job, which the window of two jobs a slot hides; PySpark's
+collection of garbage after each task, of 20 ms in a worker that has imported this package, which `gc.freeze` spares it
+(`hpo_spark.executors.garbage`); and some milliseconds of pickling and pipes on either side.
 
 SparkTrials cannot be warm: its tasks leave their input unread, so Spark does not use their Python worker again, and
 each trial has a fresh one. Its no-op and sleeping trials run without TensorFlow, which is in its favour. It runs all

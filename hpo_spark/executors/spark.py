@@ -95,6 +95,7 @@ class SparkExecutor(PooledExecutor):
         self._limits = TaskLimits(task_timeout_s, memory_mb)
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
+        self._prestart_group = f"{self._name}-prestart"
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
         self._orphans: deque[Broadcast[Function]] = deque()
         self._notices: set[str] = set()
@@ -111,7 +112,8 @@ class SparkExecutor(PooledExecutor):
         if (cpus or gpus) and not is_local(self._context) and not is_dynamic(self._context):
             self._check_size(cpus, gpus)
         self._looked = time.monotonic()
-        super().__init__(*self._size(), prepare_thread=_Inherit(self._context, self._properties))
+        self._inherit = _Inherit(self._context, self._properties)
+        super().__init__(*self._size(), prepare_thread=self._inherit)
         self._ended = threading.Event()
         if not is_local(self._context):
             weakref.finalize(self, self._ended.set)
@@ -130,10 +132,12 @@ class SparkExecutor(PooledExecutor):
         base = self._with_resources(self._context.parallelize(range(self.slots), self.slots))
 
         def run() -> None:
+            self._inherit()
             with contextlib.suppress(Exception):  # the first tasks will tell what is wrong
-                self._run_job(f"{self._name}-prestart", "start trial processes", base, task)
+                self._run_job(self._prestart_group, "start trial processes", base, task)
 
-        self._threads.submit(run)
+        # No thread of the pool: where no executor ever comes, nobody must wait for it.
+        threading.Thread(target=run, name="hpo-spark-prestart", daemon=True).start()
 
     def map(
         self,
@@ -373,6 +377,8 @@ class SparkExecutor(PooledExecutor):
 
     def _release(self) -> None:
         self._ended.set()
+        with contextlib.suppress(Exception):  # the session is gone
+            self._context.cancelJobGroup(self._prestart_group)
         self._functions.clear()
         self._destroy_orphans()
         self._return_python()

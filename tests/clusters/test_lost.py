@@ -14,6 +14,7 @@ from cluster import all_gone, local, standalone, wait_for
 from misbehaviour import Misbehaves, Sleeps, note
 
 from hpo_spark import Float, SearchSpace, SparkExecutor, Study
+from hpo_spark.preflight import preflight
 
 pytestmark = pytest.mark.cluster
 
@@ -68,6 +69,21 @@ def test_a_search_outlives_an_executor_and_a_worker(tmp_path):
         assert not objective.running()
     check_records(result, tmp_path, 24)
     check_attempts(result, objective)
+
+
+def test_without_any_worker_nothing_waits_for_ever(tmp_path):
+    objective = Sleeps(1.0, tmp_path)
+    study = Study(SPACE, objective, "random", "minimize", 0, out=tmp_path / "run")
+    with standalone(tmp_path / "cluster", n_workers=0) as cluster:
+        began = time.monotonic()
+        with SparkExecutor(cluster.spark) as executor:
+            seen = preflight(executor, objective, patience_s=3.0)
+            assert "No worker has answered" in seen.problems[0]
+            result = study.run(executor, max_trials=10, timeout_s=3)
+        assert time.monotonic() - began < 30
+    assert result.state == "failed"
+    assert result.reason.startswith("timeout_s=3")
+    assert {trial.state for trial in result.trials} == {"CANCELLED"}
 
 
 def test_tasks_wait_for_a_worker_when_the_last_one_dies(tmp_path, caplog):
