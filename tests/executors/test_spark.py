@@ -85,6 +85,13 @@ def pool_of_task(_):
     return context.getLocalProperty("spark.scheduler.pool") if context else None
 
 
+def test_an_executor_has_a_scheduler_pool_of_its_own(spark):
+    """Where the caller's thread names none."""
+    with SparkExecutor(spark) as first, SparkExecutor(spark) as second:
+        pools = {*first.map(pool_of_task, range(3)), *second.map(pool_of_task, range(3))}
+    assert pools == {first._name, second._name}
+
+
 def test_workers_run_the_drivers_python(spark):
     with SparkExecutor(spark) as executor:
         assert os.path.realpath(executor.submit(python, 0).result(timeout=60)) == os.path.realpath(sys.executable)
