@@ -58,6 +58,7 @@ setup(
         "psutil>=5.9",
         "pydantic>=2.7",
         "pyyaml>=6.0",
+        "scipy>=1.11",
         "rich>=13.7",
         "typer>=0.12",
     ],

@@ -408,8 +408,7 @@ def _heap_mib(spark: Any) -> float:
     """What is left on the JVM's heap after a collection."""
     java = spark.sparkContext._jvm.java.lang
     java.System.gc()
-    runtime = java.Runtime.getRuntime()
-    return (runtime.totalMemory() - runtime.freeMemory()) / MIB
+    return java.management.ManagementFactory.getMemoryMXBean().getHeapMemoryUsage().getUsed() / MIB
 
 
 def main() -> None:

@@ -83,6 +83,10 @@ class _Numeric:
         low, high = self._bounds
         return math.floor((high - low) / self._spacing + 1e-9) + 1
 
+    def all_values(self) -> list[Any]:
+        """Every value of a discrete parameter, in order; empty for a continuous one."""
+        return [self._level(index) for index in range(self.levels or 0)]
+
     def _level(self, index: int) -> float:
         # Decimal keeps 0.1 + 2 * 0.1 at 0.3, the number that the user would write.
         level = float(Decimal(str(self._bounds[0])) + index * Decimal(str(self._spacing)))
@@ -355,6 +359,10 @@ class Choice:
     def levels(self) -> int:
         """Number of values."""
         return len(self.values)
+
+    def all_values(self) -> list[Any]:
+        """Every value, in the order of definition."""
+        return deepcopy(self._plain)
 
     def _index(self, value: Any) -> int:
         try:

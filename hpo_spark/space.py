@@ -41,6 +41,9 @@ class SearchSpace:
         SpaceError: (a `ValueError`) If a definition makes no sense, or a ``when`` names no parameter, asks for a value
             that its parameter cannot have, or makes a circle.
 
+    Attributes:
+        parents_first: The parameters' names, each after those that its ``when`` names.
+
     Example:
         >>> space = SearchSpace(
         ...     optimizer=Choice(["sgd", "adam"]),
@@ -63,7 +66,7 @@ class SearchSpace:
             _named(name, parameter.check)
         self._parameters = dict(parameters)
         self._conditions = {name: self._condition(name) for name in parameters}
-        self._order = self._parents_first()
+        self.parents_first = self._sorted()
 
     @classmethod
     def from_dict(cls, specs: Mapping[str, Any]) -> SearchSpace:
@@ -133,8 +136,8 @@ class SearchSpace:
             if not 0.0 <= gene <= 1.0:
                 raise SpaceError(f"a gene must lie in [0, 1], got {gene!r}.", name)
         found: Params = {}
-        for name in self._order:
-            if self._is_active(name, found):
+        for name in self.parents_first:
+            if self.is_active(name, found):
                 found[name] = self._parameters[name].decode(by_name[name])
         return {name: found[name] for name in self._parameters if name in found}
 
@@ -169,8 +172,8 @@ class SearchSpace:
         if unknown := [name for name in params if name not in self._parameters]:
             raise SpaceError(f"Unknown parameter {unknown[0]!r}; the space has {self.names}.")
         found: Params = {}
-        for name in self._order:
-            if self._is_active(name, found):
+        for name in self.parents_first:
+            if self.is_active(name, found):
                 if name not in params:
                     raise SpaceError(f"is missing from {dict(params)!r}.", name)
                 found[name] = _named(name, self._parameters[name].coerce, params[name])
@@ -185,7 +188,8 @@ class SearchSpace:
         """A text that two configurations share exactly when they are equal."""
         return canonical(to_plain(params))
 
-    def _is_active(self, name: str, found: Params) -> bool:
+    def is_active(self, name: str, found: Params) -> bool:
+        """Whether a parameter has a value, given those of the parameters that come before it in `parents_first`."""
         return all(
             parent in found and any(same(found[parent], value) for value in values)
             for parent, values in self._conditions[name].items()
@@ -217,7 +221,7 @@ class SearchSpace:
                 raise SpaceError(f"when={dict(when)!r} asks for what {parent!r} cannot be: it {error}", name) from None
         return condition
 
-    def _parents_first(self) -> list[str]:
+    def _sorted(self) -> list[str]:
         order: list[str] = []
         waiting = list(self._parameters)
         while waiting:

@@ -15,8 +15,14 @@ from hpo_spark.space import SearchSpace
 __all__ = ["NAMES", "Proposal", "Searcher", "make_searcher"]
 
 _CLASSES = {
+    "cmaes": "hpo_spark.searchers.cmaes:CmaEsSearcher",
+    "de": "hpo_spark.searchers.de:DifferentialEvolutionSearcher",
+    "evolution": "hpo_spark.searchers.evolution:EvolutionSearcher",
     "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
+    "grid": "hpo_spark.searchers.grid:GridSearcher",
+    "lhs": "hpo_spark.searchers.designs:LatinHypercubeSearcher",
     "random": "hpo_spark.searchers.random:RandomSearcher",
+    "sobol": "hpo_spark.searchers.designs:SobolSearcher",
 }
 NAMES = tuple(_CLASSES)
 

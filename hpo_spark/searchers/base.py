@@ -7,15 +7,18 @@ runs; the study gives numbers and seeds, serves what is known already and never 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from hpo_spark.errors import ConfigError
-from hpo_spark.space import Params, SearchSpace
-from hpo_spark.trial import Trial
+import numpy as np
 
-__all__ = ["Direction", "Proposal", "Searcher"]
+from hpo_spark.errors import ConfigError
+from hpo_spark.searchers.history import History
+from hpo_spark.space import Params, SearchSpace
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["Direction", "Proposal", "Searcher", "SequentialSearcher"]
 
 Direction = str  # "minimize" or "maximize"
 
@@ -81,3 +84,72 @@ class Searcher(ABC):
     @abstractmethod
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended; in any order, also of trials that were never asked for."""
+
+    @abstractmethod
+    def expect(self, trial: Trial) -> None:
+        """Learn that a trial runs which this searcher object was not asked for."""
+
+    def restore(self, history: Iterable[Trial]) -> None:
+        """Learn a search so far, and go on with the ask after its last one, without asking for any of it again.
+
+        Args:
+            history: Trials that have ended, and those that run or will run again, with the tokens of their proposals.
+        """
+        for trial in history:
+            if trial.state is TrialState.RUNNING:
+                self.expect(trial)
+            else:
+                self.tell(trial)
+
+
+class SequentialSearcher(Searcher):
+    """Proposes one configuration after the other, none that is known; each ask draws from a generator of its own.
+
+    Subclasses say in `_propose` what comes next. Ask number i is counted in the proposal's token, so that a restored
+    searcher goes on with the next.
+    """
+
+    def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
+        super().__init__(space, directions, seed)
+        self.history = History(space, directions[0] == "maximize")
+        self._n_asked = 0
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Propose up to ``n`` configurations; fewer when hardly any is left."""
+        proposals: list[Proposal] = []
+        while len(proposals) < n and not self.history.is_exhausted:
+            proposal = self._propose(np.random.default_rng([self.seed, self._n_asked]))
+            if proposal is None:
+                break
+            token = {"ask": self._n_asked, **(proposal.token or {})}
+            proposals.append(replace(proposal, token=token))
+            self._n_asked += 1
+            self.history.expect(proposal.params)
+        return proposals
+
+    def tell(self, trial: Trial) -> None:
+        """Learn how a trial ended; in any order, also of trials that were never asked for."""
+        self._count(trial)
+        self.history.tell(trial)
+
+    def expect(self, trial: Trial) -> None:
+        """Learn that a trial runs which this searcher object was not asked for."""
+        self._count(trial)
+        self.history.expect(trial.params)
+
+    @abstractmethod
+    def _propose(self, rng: np.random.Generator) -> Proposal | None:
+        """The next configuration, which must not be in `history`; None for none.
+
+        Args:
+            rng: The generator of this ask.
+        """
+
+    def _count(self, trial: Trial) -> None:
+        number = trial.token.get("ask") if isinstance(trial.token, dict) else None
+        if isinstance(number, int) and number >= self._n_asked:
+            self._n_asked = number + 1
+            self._resume(trial)
+
+    def _resume(self, trial: Trial) -> None:
+        """A trial of a restored search that is the latest so far, for those whose next ask depends on the last."""

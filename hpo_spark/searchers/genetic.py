@@ -18,14 +18,16 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from deap import algorithms, base, tools
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.searchers.options import check_choice, check_positive, check_shares, check_toolbox, check_whole
 from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial, TrialState
@@ -115,14 +117,13 @@ class GeneticSearcher(Searcher):
         toolbox: base.Toolbox | None = None,
     ) -> None:
         super().__init__(space, directions, seed)
-        _check_whole(population=(population, 2), tournament_size=(tournament_size, 1), hall_of_fame=(hall_of_fame, 0))
+        check_whole(population=(population, 2), tournament_size=(tournament_size, 1), hall_of_fame=(hall_of_fame, 0))
         if generations is not None:
-            _check_whole(generations=(generations, 0))
-        _check_share(cxpb=cxpb, mutpb=mutpb, indpb=1 / len(space) if indpb is None else indpb)
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 < eta < math.inf:
-            raise ConfigError(f"eta must be above 0, got eta={eta!r}.")
-        if select not in ("tournament", "best"):
-            raise ConfigError(f"select must be 'tournament' or 'best', got select={select!r}.")
+            check_whole(generations=(generations, 0))
+        check_shares(cxpb=cxpb, mutpb=mutpb, indpb=1 / len(space) if indpb is None else indpb)
+        check_positive(eta=eta)
+        check_choice(("tournament", "best"), select=select)
+        check_toolbox(toolbox)
         if hall_of_fame >= population:
             raise ConfigError(
                 f"hall_of_fame must be below population, got hall_of_fame={hall_of_fame}, population={population}."
@@ -131,8 +132,6 @@ class GeneticSearcher(Searcher):
         self._generations = generations
         self._cxpb, self._mutpb = cxpb, mutpb
         self._distinct = distinct
-        if toolbox is not None and not isinstance(toolbox, base.Toolbox):
-            raise ConfigError(f"toolbox must be a DEAP Toolbox, which only Python can give, got toolbox={toolbox!r}.")
         if not isinstance(distinct, bool):
             raise ConfigError(f"distinct must be true or false, got distinct={distinct!r}.")
         self._fitness = _Maximum if directions[0] == "maximize" else _Minimum
@@ -186,6 +185,31 @@ class GeneticSearcher(Searcher):
         self._to_tell.remove(index)
         if not self._to_tell:
             self._finish()
+
+    def expect(self, trial: Trial) -> None:
+        """Learn nothing: a generation waits for its own trials only."""
+
+    def restore(self, history: Iterable[Trial]) -> None:
+        """Breed the generations again, which takes no trial, and give their individuals what became of them."""
+        by_place: dict[tuple[int, int], Trial] = {}
+        by_key: dict[str, Trial] = {}
+        for trial in history:
+            if isinstance(trial.token, dict) and "generation" in trial.token:
+                by_place[trial.token["generation"], trial.token["index"]] = trial
+            else:
+                self.tell(trial)
+            by_key.setdefault(self.space.key(trial.params), trial)
+        last = max((generation for generation, _ in by_place), default=-1)
+        while self._generation < last and not self._to_ask and not self._to_tell and not self._is_over():
+            self._breed()
+            for index in list(self._to_ask):
+                place = self._generation, index
+                trial_of_it = by_place.get(place) or by_key.get(self._key(self._individuals[index]))
+                if trial_of_it is None:
+                    continue
+                self._to_ask.remove(index)
+                if trial_of_it.state is not TrialState.RUNNING:
+                    self.tell(replace(trial_of_it, token={"generation": self._generation, "index": index}))
 
     def _complete(
         self, toolbox: base.Toolbox | None, eta: float, indpb: float | None, select: str, tournament_size: int
@@ -291,15 +315,3 @@ def _random_genes(n: int) -> list[float]:
 def _select_best_half(individuals: list[Individual], k: int) -> list[Individual]:
     best: list[Individual] = tools.selBest(individuals, max(2, k // 2))
     return best
-
-
-def _check_whole(**options: tuple[Any, int]) -> None:
-    for name, (value, low) in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ConfigError(f"{name} must be a whole number of {low} or more, got {name}={value!r}.")
-
-
-def _check_share(**options: Any) -> None:
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ConfigError(f"{name} must be in [0, 1], got {name}={value!r}.")

@@ -1,0 +1,133 @@
+"""Differential evolution, DE/rand/1/bin, with asynchronous replacement: nothing waits for a generation.
+
+    start     one Latin hypercube point for each place of the population
+    each ask  the next place's individual, crossed with a + f (b - c) of three others
+    each tell the place keeps the better of the two
+
+References:
+    Storn and Price (1997), "Differential evolution: a simple and efficient heuristic for global optimization over
+    continuous spaces", Journal of Global Optimization 11, 341-359.
+    Awad, Mallik and Hutter (2021), "DEHB: evolutionary hyperband for scalable, robust and efficient hyperparameter
+    optimization", IJCAI: discrete parameters as continuous genes that are decoded.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from deap import base, tools
+from scipy.stats import qmc
+
+from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
+from hpo_spark.searchers.genome import Individual
+from hpo_spark.searchers.options import check_shares, check_toolbox, check_whole
+from hpo_spark.seeds import derive_seed, seeded
+from hpo_spark.space import SearchSpace
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["DifferentialEvolutionSearcher"]
+
+_STREAM = 0xDE00
+_MAX_ATTEMPTS = 30
+_N_DONORS = 3
+
+
+class DifferentialEvolutionSearcher(SequentialSearcher):
+    """Moves each individual along the difference of two others, and keeps what is better.
+
+    Args:
+        space, directions, seed: As for every searcher.
+        population: Individuals; 4 or more.
+        f: Weight of the difference, in [0, 1].
+        cr: Probability that a gene comes from the moved point, in [0, 1]; one always does.
+        toolbox: A DEAP `Toolbox` of your own, whose ``select`` (individuals, k) is used for the three that move a
+            fourth.
+    """
+
+    name = "de"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        directions: Sequence[Direction] = ("maximize",),
+        seed: int = 0,
+        *,
+        population: int = 10,
+        f: float = 0.5,
+        cr: float = 0.5,
+        toolbox: base.Toolbox | None = None,
+    ) -> None:
+        super().__init__(space, directions, seed)
+        check_whole(population=(population, _N_DONORS + 1))
+        check_shares(f=f, cr=cr)
+        check_toolbox(toolbox)
+        self._f, self._cr = f, cr
+        self._sign = -1.0 if directions[0] == "maximize" else 1.0
+        self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(population)
+        self._population: list[Individual | None] = [None] * population
+        self.toolbox = base.Toolbox()
+        self.toolbox.register("select", _draw)
+        if toolbox is not None and hasattr(toolbox, "select"):
+            self.toolbox.select = toolbox.select
+
+    def tell(self, trial: Trial) -> None:
+        """Put a trial into its place if it is better than what is there; one that was not asked for, into the worst."""
+        super().tell(trial)
+        value = trial.value if trial.state is TrialState.COMPLETED else None
+        if value is None:
+            return
+        token = trial.token if isinstance(trial.token, dict) else {}
+        individual = Individual(token.get("genes") or self.space.encode(trial.params), parents=[trial.number])
+        individual.fitness.values = (self._sign * value,)
+        place = token["place"] if "place" in token else self._worst_place()
+        resident = self._population[place]
+        if resident is None or individual.fitness > resident.fitness:
+            self._population[place] = individual
+
+    def _propose(self, rng: np.random.Generator) -> Proposal | None:
+        place = self._n_asked % len(self._population)
+        if self._n_asked < len(self._population):
+            genes = self._start[self._n_asked].tolist()
+            params = self.space.decode(genes)
+            if params not in self.history:
+                return Proposal(params, token={"place": place, "genes": genes}, origin={"by": "start"})
+        others = [one for index, one in enumerate(self._population) if one is not None and index != place]
+        target = self._population[place]
+        if target is not None and len(others) >= _N_DONORS:
+            with seeded(derive_seed(self.seed, _STREAM, self._n_asked)):
+                for _ in range(_MAX_ATTEMPTS):
+                    moved, parents = self._moved(target, others)
+                    params = self.space.decode(moved)
+                    if params not in self.history:
+                        origin = {"by": "de", "parents": parents}
+                        return Proposal(params, token={"place": place, "genes": moved}, origin=origin)
+        drawn = self.history.draw_unseen(rng)
+        return None if drawn is None else Proposal(drawn, token={"place": place}, origin={"by": "draw"})
+
+    def _moved(self, target: Individual, others: list[Individual]) -> tuple[list[float], list[int]]:
+        a, b, c = self.toolbox.select(others, _N_DONORS)
+        certain = random.randrange(len(target))
+        genes = [
+            _reflected(a[index] + self._f * (b[index] - c[index]))
+            if index == certain or random.random() < self._cr
+            else target[index]
+            for index in range(len(target))
+        ]
+        return genes, [number for one in (target, a, b, c) for number in one.parents]
+
+    def _worst_place(self) -> int:
+        if None in self._population:
+            return self._population.index(None)
+        worst = tools.selWorst(self._population, 1)[0]
+        return next(index for index, one in enumerate(self._population) if one is worst)
+
+
+def _reflected(gene: float) -> float:
+    """The gene, reflected at the edge that it has crossed; f of 1 or less crosses one at most."""
+    return -gene if gene < 0 else 2 - gene if gene > 1 else gene
+
+
+def _draw(individuals: list[Individual], k: int) -> list[Individual]:
+    return random.sample(individuals, k)
