@@ -236,17 +236,17 @@ class Study:
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
         prestart(executor)
-        try:
-            self._open(limits)
-            self._tell("on_study_start")
-            if self._is_stopped:
-                runner.stop()
-            with interrupts_answered_by(runner.interrupt):
+        with interrupts_answered_by(runner.interrupt):
+            try:
+                self._open(limits)
+                self._tell("on_study_start")
+                if self._is_stopped:
+                    runner.stop()
                 result = self._search(executor, runner)
-        finally:
-            if self._journal is not None:
-                self._journal.close()
-        self._tell("on_study_end", result)
+            finally:
+                if self._journal is not None:
+                    self._journal.close()
+            self._tell("on_study_end", result)
         return result
 
     def _search(self, executor: Executor, runner: Runner) -> Result:

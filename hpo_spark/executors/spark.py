@@ -184,7 +184,9 @@ class SparkExecutor(PooledExecutor):
         self._look(at_once=True)
         with self._lock:
             at_spark = {future: self._group(task) for future, task in self._tasks.items() if task.running}
-        running = self._running_groups()
+        running: set[str] = set()
+        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
+            running = self._running_groups()
         in_order = sorted(at_spark, key=lambda future: at_spark[future] not in running)
         kept = set(in_order[: max(len(running & set(at_spark.values())), min(self.slots, self._cluster_slots))])
         for future in futures:

@@ -30,6 +30,7 @@ __all__ = ["CmaEsSearcher"]
 _STREAM = 0xC3A0
 # Points in a row that are known already, before one is drawn evenly instead.
 _MAX_REPEATS = 30
+# To which points are rounded: sums differ in the last digits from one processor, and one copy in memory, to another.
 _DIGITS = 10
 # A restart has so many times the population.
 _GROWTH = 2
@@ -94,7 +95,7 @@ class CmaEsSearcher(SequentialSearcher):
             draw, x, params = self._draw()
             if params not in self.history:
                 return self._proposal(params, "cmaes", draw, x, repeats)
-            repeats.append([draw, x, self.space.key(params)])
+            repeats.append([self._run, draw, x, self.space.key(params)])
             self._draws[self._run][draw] = x, self.space.key(params)
             self._learn()
         drawn = self.history.draw_unseen(rng)
@@ -111,7 +112,6 @@ class CmaEsSearcher(SequentialSearcher):
         """The next point of the distribution: its number, the point, and the configuration that it stands for."""
         draw = self._next_draw
         self._optimizer.reseed_rng(derive_seed(self.seed, _STREAM, self._run, draw))
-        # Sums come out a little different from one processor, and one copy in memory, to another.
         genes, x = (point.round(_DIGITS) for point in self._optimizer.ask())
         return draw, x.tolist(), self.space.decode(np.clip(genes, 0.0, 1.0).tolist())
 
@@ -122,8 +122,8 @@ class CmaEsSearcher(SequentialSearcher):
     def _remember(self, token: Any, key: str) -> None:
         """Know a draw and the repeats before it, also those of a restored search."""
         if isinstance(token, dict) and "draw" in token:
-            for draw, x, known in [*token["repeats"], [token["draw"], token["x"], key]]:
-                self._draws[token["run"]][draw] = x, known
+            for run, draw, x, known in [*token["repeats"], [token["run"], token["draw"], token["x"], key]]:
+                self._draws[run][draw] = x, known
 
     def _learn(self) -> None:
         """Move the distribution by each batch of which all is known."""

@@ -70,7 +70,8 @@ class GridSearcher(SequentialSearcher):
         return None
 
     def _resume(self, trial: Trial) -> None:
-        self._last = trial.params
+        if all(any(same(value, known) for known in self._values[name]) for name, value in trial.params.items()):
+            self._last = trial.params  # else it is of another grid
 
     def _successor(self, params: Params | None) -> Params | None:
         """The configuration after this one, the first after None; None after the last."""

@@ -111,9 +111,9 @@ class History:
         """The worst loss so far, which stands for that of a trial without a value; 0 while there is none."""
         return max((self._sign * known.value for known in self._known.values() if known.value is not None), default=0.0)
 
-    def draw_unseen(self, rng: SupportsRandom, n_draws: int = _MAX_REPEATS) -> Params | None:
+    def draw_unseen(self, rng: SupportsRandom) -> Params | None:
         """A random configuration that is not known yet; None where hardly any is left."""
-        for _ in range(n_draws if not self.is_exhausted else 0):
+        for _ in range(0 if self.is_exhausted else _MAX_REPEATS):
             params = self._space.sample(rng)
             if params not in self:
                 return params

@@ -9,6 +9,8 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -16,7 +18,9 @@ from hpo_spark.searchers.genome import Genes, Genome
 
 __all__ = ["log_density"]
 
+# A kernel's width around a single point, as a share of a gene's range; among more points it is narrower.
 _BANDWIDTH = 0.2
+_ROOT_2_PI = math.sqrt(2 * math.pi)
 
 
 def log_density(genome: Genome, points: Genes, at: Genes) -> Genes:
@@ -62,9 +66,6 @@ def log_density(genome: Genome, points: Genes, at: Genes) -> Genes:
         kernels *= factor
     kernels *= np.exp(-0.5 * exponents)
     return np.asarray(np.log((kernels.sum(axis=1) + even) / (n_points + 1)))
-
-
-_ROOT_2_PI = float(np.sqrt(2 * np.pi))
 
 
 def _table(genome: Genome, index: int, levels: Genes, width: float, n_points: int) -> Genes:

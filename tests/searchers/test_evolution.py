@@ -6,6 +6,7 @@ from deap import base, tools
 
 from hpo_spark import Choice, ConfigError, Float, Int, SearchSpace, SerialExecutor, Study
 from hpo_spark.searchers import make_searcher
+from hpo_spark.trial import Trial, TrialState
 
 SPACE = SearchSpace(
     rate=Float(1e-4, 1e-1, log=True),
@@ -93,3 +94,22 @@ def test_cmaes_needs_a_direction():
     space = SearchSpace(a=Choice(["x", "y"]), b=Choice([1, 2, 3]))
     with pytest.raises(ConfigError, match="choice without an order"):
         make_searcher("cmaes", space, ("minimize",), 0)
+
+
+def test_cmaes_is_restored_across_restarts_and_repeats():
+    """A small discrete space repeats all the time, and the distribution collapses soon."""
+    space = SearchSpace(a=Int(1, 40), b=Int(1, 40))
+    straight = make_searcher({"name": "cmaes", "population": 4}, space, ("minimize",), 0)
+    history = []
+    for number in range(400):
+        (proposal,) = straight.ask(1)
+        value = float(abs(proposal.params["a"] - 7) + abs(proposal.params["b"] - 30))
+        history.append(
+            Trial(number, proposal.params, 0, token=proposal.token, state=TrialState.COMPLETED, values=[value])
+        )
+        straight.tell(history[-1])
+    assert history[-1].token["run"] > 0
+    assert any(trial.token["repeats"] for trial in history)
+    restored = make_searcher({"name": "cmaes", "population": 4}, space, ("minimize",), 0)
+    restored.restore(history)
+    assert [p.params for p in restored.ask(10)] == [p.params for p in straight.ask(10)]
