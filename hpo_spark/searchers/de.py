@@ -22,10 +22,11 @@ from scipy.stats import qmc
 
 from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
 from hpo_spark.searchers.genome import Individual
+from hpo_spark.searchers.history import losses_of
 from hpo_spark.searchers.options import check_shares, check_toolbox, check_whole
 from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import Trial
 
 __all__ = ["DifferentialEvolutionSearcher"]
 
@@ -64,7 +65,6 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         check_shares(f=f, cr=cr)
         check_toolbox(toolbox)
         self._f, self._cr = f, cr
-        self._sign = -1.0 if directions[0] == "maximize" else 1.0
         self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(population)
         self._population: list[Individual | None] = [None] * population
         self.toolbox = base.Toolbox()
@@ -75,12 +75,11 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
     def tell(self, trial: Trial) -> None:
         """Put a trial into its place if it is better than what is there; one that was not asked for, into the worst."""
         super().tell(trial)
-        value = trial.value if trial.state is TrialState.COMPLETED else None
-        if value is None:
+        if (losses := losses_of(trial, self.directions)) is None:
             return
         token = trial.token if isinstance(trial.token, dict) else {}
         individual = Individual(token.get("genes") or self.space.encode(trial.params), parents=[trial.number])
-        individual.fitness.values = (self._sign * value,)
+        individual.fitness.values = losses
         place = token["place"] if "place" in token else self._worst_place()
         resident = self._population[place]
         if resident is None or individual.fitness > resident.fitness:

@@ -154,11 +154,11 @@ class EvolutionSearcher(SequentialSearcher):
 
     def _individual(self, rank: int, known: Known) -> Individual:
         """A trial as a parent; its fitness is its rank, since the worst stand in for those without a value."""
-        individual = Individual(self._genes_of(known).tolist(), parents=[known.number])
+        individual = Individual(self._genes_of(known).tolist(), parents=[known.trial.number])
         individual.fitness.values = (float(rank),)
         return individual
 
     def _genes_of(self, known: Known) -> Genes:
         if known.key not in self._genes:
-            self._genes[known.key] = self._genome.encode(known.params)
+            self._genes[known.key] = self._genome.encode(known.trial.params)
         return self._genes[known.key]
