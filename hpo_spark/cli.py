@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
 import logging
 import os
 import re
@@ -141,11 +142,16 @@ def run(
     overrides: _Overrides = None,
     executor: _Executor = None,
     master: _Master = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run folder of an earlier search to learn from.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")] = False,
 ) -> int:
     """Run the search that a study file describes."""
     console = _console()
     _log_to(_console(stderr=True) if quiet else console)
+    if warm_start is not None:
+        overrides = [*(overrides or []), f"warm_start={json.dumps(os.path.abspath(warm_start))}"]
     file = _read(study_file, overrides, executor, master)
     folder = out or Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     study = file.study(folder)

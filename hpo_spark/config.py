@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_spark import yaml
 from hpo_spark.data import DataSource
+from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, SpaceError
 from hpo_spark.executors.supervisor import Isolation
+from hpo_spark.known import read_point, read_warm_start
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
@@ -63,7 +65,8 @@ class StudySection(_Section):
     patience: int | None = Field(None, gt=0)
     max_failures: int | None = Field(None, gt=0)
     give_up_after: int | None = Field(DEFAULT_GIVE_UP_AFTER, gt=0)
-    deterministic: Literal[False] = False
+    deterministic: bool = False
+    lookahead: int | None = Field(None, gt=0)
 
 
 class ObjectiveSection(_Section):
@@ -99,7 +102,8 @@ class FileModel(_Section):
     space: dict[str, Any]
     fixed: dict[str, Any] = {}
     x0: list[dict[str, Any]] = []
-    searcher: str | dict[str, Any] = "genetic"
+    warm_start: str | None = None
+    searcher: str | dict[str, Any] | None = None
     objective: ObjectiveSection
     executor: Literal["spark", "processes", "serial"] = "spark"
     resources: ResourcesSection = ResourcesSection()
@@ -229,10 +233,20 @@ class StudyFile:
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         with self.where.at("searcher"):
-            make_searcher(model.searcher, space, directions, 0)
-        for index, params in enumerate(model.x0):
+            searcher = make_searcher(model.searcher, space, directions, 0)
+        for index, entry in enumerate(model.x0):
             with self.where.at("x0", index):
-                space.validate(params)
+                read_point(entry, space, len(directions))
+        if model.study.deterministic:
+            with self.where.at("resources", "timeout_s"):
+                check_no_clock({"timeout_s": model.resources.timeout_s})
+            with self.where.at("study", "timeout_s"):
+                check_no_clock({"timeout_s": model.study.timeout_s})
+        with self.where.at("study", "lookahead"):
+            check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
+        if self._earlier_run is not None:
+            with self.where.at("warm_start"):
+                read_warm_start(self._earlier_run, space, directions)
         with self.where.at("fixed"):
             study = Study(
                 space,
@@ -244,6 +258,9 @@ class StudyFile:
                 callbacks,
                 fixed=model.fixed,
                 x0=model.x0,
+                warm_start=self._earlier_run,
+                deterministic=model.study.deterministic,
+                lookahead=model.study.lookahead,
                 name=self.name,
             )
         n_metrics = len(objective._metrics) if isinstance(objective, KerasObjective) else len(directions)
@@ -282,6 +299,13 @@ class StudyFile:
         found = next((folder / path for folder in self._folders if (folder / path).is_file()), None)
         return str(found or path)
 
+    @property
+    def _earlier_run(self) -> str | None:
+        run = self.model.warm_start
+        if run is None:
+            return None
+        return str(next((folder / run for folder in self._folders if (folder / run).exists()), run))
+
     def _absolute(self, value: Any) -> Any:
         """A value of the objective section, with relative files made absolute: the run folder lies elsewhere."""
         if isinstance(value, dict):
@@ -299,6 +323,8 @@ class StudyFile:
     def _resolved(self, seed: int) -> dict[str, Any]:
         """The file with its overrides and defaults: what ``study.yaml`` in the run folder says."""
         content = self.model.model_dump()
+        if self._earlier_run is not None:
+            content["warm_start"] = os.path.abspath(self._earlier_run)
         content["study"] |= {"name": self.name, "direction": self.direction, "seed": seed}
         content["objective"] = {
             key: self._absolute(value) for key, value in content["objective"].items() if value is not None
@@ -372,7 +398,8 @@ def _override(data: dict[str, Any], override: str) -> tuple[str, ...]:
     for depth, key in enumerate(keys[:-1]):
         following = inner.get(key)
         if keys[: depth + 1] == ("searcher",) and (following is None or isinstance(following, str)):
-            following = {"name": following or "genetic"}  # searcher: genetic is short for searcher: {name: genetic}
+            # searcher: genetic is short for searcher: {name: genetic}
+            following = {} if following is None else {"name": following}
         if following is None:
             following = {}
         if not isinstance(following, dict):

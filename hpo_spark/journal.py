@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.plain import dump_line
 from hpo_spark.trial import Trial
 
-__all__ = ["FORMAT", "Journal", "check_folder", "read_trials"]
+__all__ = ["FORMAT", "Journal", "check_folder", "read_header", "read_trials"]
 
 FORMAT = 1
+
+T = TypeVar("T")
 
 
 def check_folder(folder: Path) -> None:
@@ -65,6 +67,10 @@ class Journal:
         """Write how a trial ended."""
         self._append({"kind": "tell", **trial.to_record()})
 
+    def learn(self, trial: Trial) -> None:
+        """Write what the searcher was told of a trial of an earlier search."""
+        self._append({"kind": "known", **trial.to_record()})
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -75,19 +81,32 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """The first record of a journal: what the study is.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    for record in _records(path, "study", dict):
+        return record
+    raise ConfigError(f"{path}: expected the record of a study in the first line, and there is none.")
+
+
 def read_trials(path: Path) -> list[Trial]:
     """The finished trials of a journal, by number.
 
     Raises:
         ConfigError: If a line is no record; names it.
     """
-    trials = []
+    return sorted(_records(path, "tell", Trial.from_record), key=lambda trial: trial.number)
+
+
+def _records(path: Path, kind: str, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                if record["kind"] == "tell":
-                    trials.append(Trial.from_record(record))
+                if record["kind"] == kind:
+                    yield make(record)
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"{path}, line {number}: is no record of a study ({error}).") from error
-    return sorted(trials, key=lambda trial: trial.number)

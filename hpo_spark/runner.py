@@ -4,6 +4,9 @@
     when a future wakes us: journal its trial, tell the searcher and the callbacks, look at the stop rules
 
 Nothing polls: futures put themselves into one queue, and so does whoever stops the search.
+
+In deterministic mode the number of trials in flight is fixed, and results are dealt with in the order of the trials'
+numbers, each before the next ask: what the searcher knows at ask number i then depends on nothing but i.
 """
 
 from __future__ import annotations
@@ -21,14 +24,15 @@ from typing import Any
 
 from hpo_spark import output
 from hpo_spark.errors import ExecutorLost, TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
-from hpo_spark.executors.base import cancel_task, drop_tasks, watch_size, window_of
+from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.results.result import rank
+from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
 from hpo_spark.seeds import derive_seed
-from hpo_spark.space import SearchSpace
+from hpo_spark.space import Params, SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.trial import Trial, TrialState
 
@@ -70,6 +74,7 @@ class Runner:
         limits: When to stop.
         listener: Whom to tell.
         enqueued: Configurations to try before the searcher's; others may add to it.
+        lookahead: Trials in flight in deterministic mode; None for as many as the executor likes, in any order.
 
     Attributes:
         trials: Those that have ended, in that order.
@@ -89,6 +94,7 @@ class Runner:
         limits: Limits,
         listener: Listener,
         enqueued: deque[dict[str, Any]],
+        lookahead: int | None = None,
     ) -> None:
         self.trials: list[Trial] = []
         self.best: Trial | None = None
@@ -97,12 +103,15 @@ class Runner:
         self._space = space
         self._directions = directions
         self._seed = seed
-        self._searcher = searcher
+        self._searcher: Searcher | Ahead = searcher
         self._executor = executor
         self._evaluation = evaluation
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
+        self._lookahead = lookahead
+        # In deterministic mode: what has ended while a trial of a lower number runs.
+        self._early: dict[int, Evaluated] = {}
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._in_flight: dict[int, tuple[Trial, Future[Any] | None]] = {}
         self._cancelled: set[int] = set()
@@ -113,7 +122,7 @@ class Runner:
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
         self._stopped = False
         self._looping = self._signalled = self._in_objective = False
-        self._n_submitted = 0
+        self._n_recorded = self._n_submitted = 0
         self._n_repeats = 0
         self._started = time.monotonic()
 
@@ -127,17 +136,24 @@ class Runner:
         """Trials in flight."""
         return len(self._in_flight)
 
+    @property
+    def _n_open(self) -> int:
+        """Trials that were submitted and of which the searcher does not know how they ended."""
+        return len(self._in_flight) + len(self._early)
+
     def run(self) -> None:
         """Search until a limit is reached, the searcher has finished, or someone stops it."""
         watch_size(self._executor, self.wake)
+        searcher = self._searcher
+        if isinstance(searcher, Searcher) and self._may_ask_ahead(searcher):
+            self._searcher = Ahead(searcher, slots_of(self._executor) // 2, self.wake)
         try:
             self._looping = True
             self._check_limits()
-            while True:
-                self._fill()
-                if not self._in_flight:
-                    break
+            self._fill()
+            while self._in_flight or self.reason is None:
                 self._wait()
+                self._fill()
         except KeyboardInterrupt:
             self.interrupted = True
             self.reason = "interrupted"
@@ -147,6 +163,16 @@ class Runner:
             raise
         finally:
             self._looping = False
+            if isinstance(self._searcher, Ahead):
+                self._searcher.close()
+
+    def record(self, params: Params, values: Sequence[float]) -> None:
+        """Take a configuration whose values are known as a trial that has ended; before `run`."""
+        number = self._n_recorded
+        self._n_recorded += 1
+        trial = Trial(number, params, derive_seed(self._seed, number), origin={"by": "x0"})
+        self._listener.on_ask(trial)
+        self._conclude(Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values))))
 
     def interrupt(self) -> bool:
         """End the search from a signal handler, once what the loop is at is done.
@@ -188,7 +214,7 @@ class Runner:
     def _fill(self) -> None:
         """Submit trials until enough are in flight."""
         while self.reason is None:
-            room = window_of(self._executor) - len(self._in_flight)
+            room = (self._lookahead or window_of(self._executor)) - self._n_open
             if self._limits.max_trials is not None:
                 if self._n_submitted >= self._limits.max_trials:
                     self.reason = f"max_trials={self._limits.max_trials} is reached"
@@ -197,13 +223,13 @@ class Runner:
                 return
             proposals = self._next_proposals(room)
             if not proposals:
-                if not self._in_flight:
+                if not self._n_open and not (isinstance(self._searcher, Ahead) and self._searcher.may_propose):
                     self.reason = "the searcher has finished"
                 return
             for proposal in proposals:
                 if self.reason is None:
                     self._take(proposal)
-            if self._n_repeats >= _MAX_REPEATS and not self._in_flight:
+            if self._n_repeats >= _MAX_REPEATS and not self._n_open:
                 self.reason = "the searcher proposes only what is known already"
 
     def _next_proposals(self, n: int) -> list[Proposal]:
@@ -222,7 +248,7 @@ class Runner:
             self._waiting[twin].append(proposal)
         else:
             self._n_repeats = 0
-            number = self._n_submitted
+            number = self._n_recorded + self._n_submitted
             self._n_submitted += 1
             self._pending[key] = number
             self._submit(
@@ -260,6 +286,10 @@ class Runner:
         future.add_done_callback(lambda _: self._events.put(trial.number))
         if late:
             cancel_task(self._executor, future)
+
+    def _may_ask_ahead(self, searcher: Searcher) -> bool:
+        in_this_thread = isinstance(self._executor, SerialExecutor)
+        return searcher.is_slow and self._lookahead is None and not in_this_thread
 
     def _wait(self) -> None:
         """Sleep until something happens, and deal with it."""
@@ -332,6 +362,16 @@ class Runner:
         return Evaluated(replace(trial, state=state, error=text), None, printed)
 
     def _settle(self, evaluated: Evaluated) -> None:
+        """A trial has ended: deal with it; in deterministic mode once its turn has come, and then fill its place."""
+        if self._lookahead is None:
+            self._conclude(evaluated)
+            return
+        self._early[evaluated.trial.number] = evaluated
+        while (following := self._early.pop(len(self.trials), None)) is not None:
+            self._conclude(following)
+            self._fill()
+
+    def _conclude(self, evaluated: Evaluated) -> None:
         trial = evaluated.trial
         is_best = bool(trial.values) and (
             self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
@@ -352,7 +392,9 @@ class Runner:
     def _check_limits(self) -> None:
         if self.reason is None:
             reason = self._limits.reached(self.trials, self._directions[0] == "maximize", self.seconds)
-            if reason is not None:
+            if reason is not None and self._lookahead is not None:
+                self.reason = reason  # what was asked for is evaluated: which trials have begun depends on the clock
+            elif reason is not None:
                 self.stop(reason)
 
     def _end_all(self) -> None:
@@ -370,7 +412,9 @@ class Runner:
                 ended = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 logger.warning("%d trial(s) did not end within %g s", len(self._in_flight), _GRACE_S)
-                return
+                break
             if ended in self._in_flight:
                 with contextlib.suppress(TaskNotPicklable, BrokenExecutor):
                     self._end(ended)
+        for _, evaluated in sorted(self._early.items()):  # they waited for a trial that did not end
+            self._conclude(evaluated)

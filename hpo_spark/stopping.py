@@ -67,7 +67,8 @@ class Limits:
         if self.max_epochs is not None:
             if count_epochs(trials) >= self.max_epochs:
                 return f"max_epochs={self.max_epochs} are trained"
-            if any(trial.values and "epochs" not in trial.metrics for trial in trials):
+            evaluated = (trial for trial in trials if trial.values and trial.seconds is not None)
+            if any("epochs" not in trial.metrics for trial in evaluated):
                 return f"max_epochs={self.max_epochs} cannot be counted: the objective reports no metric 'epochs'"
         n_failed = sum(trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for trial in trials)
         if self.max_failures is not None and n_failed >= self.max_failures:

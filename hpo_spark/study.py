@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.control import Mailbox
+from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError
 from hpo_spark.executors.base import cancel_task, prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import Journal
+from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.plain import to_plain
 from hpo_spark.results.folder import RunFolder
@@ -26,7 +28,7 @@ from hpo_spark.results.result import Result, best_first
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, make_searcher
 from hpo_spark.signals import interrupts_answered_by
-from hpo_spark.space import Params, SearchSpace
+from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
@@ -68,13 +70,21 @@ class Study:
         space: What may be tried.
         objective: ``objective(params)`` or ``objective(params, context)``, returning a float, a tuple of floats for
             several objectives, or a dict of metrics with the key ``value``. It runs on workers.
-        searcher: A name, a mapping of ``name`` and options, or a `Searcher`.
+        searcher: A name, a mapping of ``name`` and options, or a `Searcher`; None for ``"evolution"``, and for
+            ``"nsga2"`` where there are several objectives.
         direction: ``"minimize"`` or ``"maximize"``; a list for several objectives.
         seed: Whole number of 0 or more that every draw follows from; None for a random one, which is recorded.
         out: Folder for the journal and the results, which must not hold a study yet; None to keep all in memory.
         callbacks: Objects with methods of `Callback`, or functions ``f(study, trial)`` called at the end of each trial.
         fixed: Constants that are passed to the objective with the params.
-        x0: Configurations to try first.
+        x0: Configurations to try first. One whose value is known is ``{"params": configuration, "value": number}``,
+            with ``"values"`` for several objectives: it is taken as a trial that has ended, and not evaluated.
+        warm_start: Run folder of an earlier study, or its trials. The searcher learns from them; of the configurations
+            the best is tried first, since nothing says that the values still hold.
+        deterministic: Whether the trials are the same whatever runs them and whatever ends first: the number in flight
+            is fixed then, and the searcher is told of results in the order of the trials.
+        lookahead: Trials in flight in deterministic mode, 1 or more; None for 8. With fewer slots some wait, with more
+            some slots stay empty.
         name: For messages and files; None for the folder's name.
 
     Raises:
@@ -85,7 +95,7 @@ class Study:
         self,
         space: SearchSpace,
         objective: Callable[..., Any],
-        searcher: str | Mapping[str, Any] | Searcher = "genetic",
+        searcher: str | Mapping[str, Any] | Searcher | None = None,
         direction: str | Sequence[str] = "maximize",
         seed: int | None = None,
         out: str | Path | None = None,
@@ -93,6 +103,9 @@ class Study:
         *,
         fixed: Mapping[str, Any] | None = None,
         x0: Sequence[Mapping[str, Any]] = (),
+        warm_start: str | Path | Sequence[Trial] | None = None,
+        deterministic: bool = False,
+        lookahead: int | None = None,
         name: str | None = None,
     ) -> None:
         if not isinstance(space, SearchSpace):
@@ -112,10 +125,14 @@ class Study:
         self.name = name or (self.out.name if self.out else "study")
         self._description: Mapping[str, Any] | None = None
         self._searcher_choice = searcher
-        self._enqueued: deque[Params] = deque()
-        self._x0 = [dict(params) for params in x0]
-        for params in x0:
-            self._enqueued.append(space.validate(params))
+        self._lookahead = check_lookahead(deterministic, lookahead, self.searcher)
+        self._x0 = [read_point(entry, space, len(self.directions)) for entry in x0]
+        self._warm_start = (
+            WarmStart([], None) if warm_start is None else read_warm_start(warm_start, space, self.directions)
+        )
+        self._enqueued = deque(point.params for point in self._x0 if point.values is None)
+        if self._warm_start.best is not None:
+            self._enqueued.append(self._warm_start.best)
         self._runner: Runner | None = None
         self._is_stopped = False
         self._lock = threading.Lock()
@@ -209,6 +226,9 @@ class Study:
         if not callable(getattr(executor, "submit", None)):
             raise ConfigError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
         limits = Limits(max_trials, max_epochs, timeout_s, target, patience, max_failures, give_up_after)
+        if self._lookahead is not None:
+            check_executor(executor)
+            check_no_clock({"timeout_s": timeout_s})
         if not limits.any_given and not self.searcher.ends:
             limits = replace(limits, max_trials=_DEFAULT_TRIALS)
         with self._lock:
@@ -221,6 +241,7 @@ class Study:
                 self.fixed,
                 n_values=len(self.directions),
                 maximize=self.directions[0] == "maximize",
+                deterministic=self._lookahead is not None,
             )
             self._runner = runner = Runner(
                 self.space,
@@ -232,6 +253,7 @@ class Study:
                 limits,
                 Listener(self._on_ask, self._on_end),
                 self._enqueued,
+                self._lookahead,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
@@ -240,6 +262,7 @@ class Study:
             try:
                 self._open(limits)
                 self._tell("on_study_start")
+                self._begin(runner)
                 if self._is_stopped:
                     runner.stop()
                 result = self._search(executor, runner)
@@ -248,6 +271,16 @@ class Study:
                     self._journal.close()
             self._tell("on_study_end", result)
         return result
+
+    def _begin(self, runner: Runner) -> None:
+        """Tell the searcher what is known already."""
+        for trial in self._warm_start.trials:
+            if self._journal is not None:
+                self._journal.learn(trial)
+            self.searcher.tell(trial)
+        for point in self._x0:
+            if point.values is not None:
+                runner.record(point.params, point.values)
 
     def _search(self, executor: Executor, runner: Runner) -> Result:
         try:
@@ -275,11 +308,16 @@ class Study:
                 "direction": directions[0] if len(directions) == 1 else list(directions),
                 "seed": self.seed,
                 **budget,
+                "deterministic": self._lookahead is not None,
+                "lookahead": self._lookahead,
             },
             "space": self.space.to_dict(),
             "fixed": self.fixed,
-            "x0": self._x0,
-            "searcher": _plain_choice(self._searcher_choice),
+            "x0": [
+                point.params if point.values is None else {"params": point.params, "values": point.values}
+                for point in self._x0
+            ],
+            "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
             "objective": _describe_objective(self.objective),
         }
 
@@ -349,7 +387,9 @@ class Study:
         if test is None:
             return result
         if self._best_model is None:
-            return replace(result, test_error="the best trial kept no model")
+            is_known = result.best_trial.seconds is None
+            why = "was given with its value, and not trained here" if is_known else "kept no model"
+            return replace(result, test_error=f"the best trial {why}")
         params = {**self.fixed, **result.best_trial.params}
         future: Future[dict[str, float]] | None = None
         try:

@@ -35,7 +35,7 @@ def test_all_but_space_and_objective_have_defaults(write, monkeypatch, tmp_path)
         "study",
         ("maximize",),
         "spark",
-        "genetic",
+        "evolution",
     )
     with SerialExecutor() as executor:
         result = study.run(executor, **vars(file.limits))
@@ -105,9 +105,10 @@ def test_the_resolved_file_runs_again_elsewhere(write, tmp_path, monkeypatch):
 
 
 def test_a_short_searcher_can_be_overridden(write):
-    for text in (MINIMAL, MINIMAL + "searcher: genetic\n"):
-        file = read_study_file(write(text), ["searcher.population=8"])
-        assert file.model.searcher == {"name": "genetic", "population": 8}
+    file = read_study_file(write(MINIMAL + "searcher: genetic\n"), ["searcher.population=8"])
+    assert file.model.searcher == {"name": "genetic", "population": 8}
+    study = read_study_file(write(MINIMAL), ["searcher.population=8"]).study(None)
+    assert study.searcher.name == "evolution"
 
 
 @pytest.mark.parametrize(("metric", "direction"), [("val_loss", "minimize"), ("val_accuracy", "maximize")])

@@ -40,6 +40,7 @@ class ProcessExecutor(PooledExecutor):
         isolation: Isolation = "worker",
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, memory_mb=memory_mb)
+        self.task_timeout_s = task_timeout_s
         self._limits = TaskLimits(task_timeout_s, memory_mb)
         self._isolation = check_isolation(isolation)
         self._local = threading.local()

@@ -92,6 +92,7 @@ class SparkExecutor(PooledExecutor):
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
         self._context = _context_of(spark)
+        self.task_timeout_s = task_timeout_s
         self._limits = TaskLimits(task_timeout_s, memory_mb)
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"

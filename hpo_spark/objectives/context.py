@@ -24,6 +24,7 @@ class Context:
         seed: The trial's seed: initialisation, dropout. ``random``, numpy and Keras are seeded with it already.
         study_seed: The study's seed: splits and the order of batches, alike for all trials.
         fidelity: Epochs to train in all; None where the objective decides.
+        deterministic: Whether equal seeds must give equal values, even where that is slower.
         curve: What was reported so far, ``[step, value]`` pairs.
         model: The serialised model that the objective kept; None for none.
     """
@@ -34,11 +35,13 @@ class Context:
         study_seed: int,
         load_data: Callable[[int], Dataset] | None = None,
         keeps: Callable[[float], bool] = lambda value: False,
+        deterministic: bool = False,
     ) -> None:
         self.number = trial.number
         self.seed = trial.seed
         self.study_seed = study_seed
         self.fidelity = trial.fidelity
+        self.deterministic = deterministic
         self.curve: list[list[float]] = []
         self.model: bytes | None = None
         self._load_data = load_data

@@ -53,6 +53,7 @@ class Evaluation:
         fixed: Constants that are passed to the objective with the params.
         n_values: How many objectives there are.
         maximize: Whether the first of them is better when larger.
+        deterministic: Whether the same trial must have the same values each time, even where that is slower.
     """
 
     objective: Callable[..., Any]
@@ -60,6 +61,7 @@ class Evaluation:
     fixed: Mapping[str, Any]
     n_values: int = 1
     maximize: bool = True
+    deterministic: bool = False
 
     def __call__(self, trial: Trial, best: float | None = None) -> Evaluated:
         """Evaluate a trial.
@@ -69,7 +71,7 @@ class Evaluation:
             best: The best value known when the trial was submitted; None for none.
         """
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best))
+        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best), self.deterministic)
         started, clock = time.time(), time.perf_counter()
         printed = ""
         try:

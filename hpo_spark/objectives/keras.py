@@ -85,6 +85,8 @@ class KerasObjective:
             ``value``, and every metric of the last epoch.
         """
         keras = _import_keras()
+        if context.deterministic:
+            _make_operations_deterministic()
         forget_models()
         # A stream that shuffles is part of the data: its order follows the study's seed.
         keras.utils.set_random_seed(context.study_seed % 2**32)
@@ -233,6 +235,13 @@ def _import_keras() -> Any:
         except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
             break
     return keras
+
+
+def _make_operations_deterministic() -> None:
+    """Have TensorFlow choose kernels that add in one order, for the rest of the process."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
 
 
 def _check_model(keras: Any, model: Any) -> None:

@@ -28,12 +28,13 @@ NAMES = tuple(_CLASSES)
 
 
 def make_searcher(
-    choice: str | Mapping[str, Any] | Searcher, space: SearchSpace, directions: Sequence[Direction], seed: int
+    choice: str | Mapping[str, Any] | Searcher | None, space: SearchSpace, directions: Sequence[Direction], seed: int
 ) -> Searcher:
     """The searcher that a user chose.
 
     Args:
-        choice: A name, a mapping of ``name`` and options, or a searcher made by hand, which keeps its own seed.
+        choice: A name, a mapping of ``name`` and options, or a searcher made by hand, which keeps its own seed. Without
+            a name: ``"evolution"``, and ``"nsga2"`` for several objectives.
         space, directions, seed: What the searcher searches, and how.
 
     Raises:
@@ -46,10 +47,10 @@ def make_searcher(
                 f"{choice.space.names}, but the study has {list(directions)} and {space.names}."
             )
         return choice
-    if not isinstance(choice, str | Mapping):
+    if not isinstance(choice, str | Mapping | None):
         raise ConfigError(f"searcher: must be a name, a mapping with a name, or a Searcher, got {choice!r}.")
-    options = {"name": choice} if isinstance(choice, str) else dict(choice)
-    name = options.pop("name", None)
+    options = {"name": choice} if isinstance(choice, str) else dict(choice or {})
+    name = options.pop("name", None) or ("evolution" if len(directions) == 1 else "nsga2")
     if name not in _CLASSES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -71,6 +71,11 @@ class Searcher(ABC):
         self.seed = seed
 
     @property
+    def depends_on_clock(self) -> bool:
+        """Whether what it proposes depends on how long trials took."""
+        return False
+
+    @property
     def ends(self) -> bool:
         """Whether it ends by itself, without a budget from outside."""
         return False

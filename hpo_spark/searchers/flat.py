@@ -19,7 +19,7 @@ def say_flat(searcher: str, space: SearchSpace) -> None:
     """Log that a searcher sees a conditional space flat; nothing for a space without conditions."""
     if conditional := [name for name in space if space[name].when]:
         logger.warning(
-            "searcher %r: its library knows no conditions, so it sees %s at the middle of the range wherever not active",
+            "searcher %r: its library knows no conditions, so it sees %s at the middle of the range where not active",
             searcher,
             ", ".join(conditional),
         )

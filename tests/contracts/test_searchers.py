@@ -191,7 +191,7 @@ def test_the_search_is_no_worse_than_its_start(choice):
     ("choice", "words"),
     [
         ("genetics", "did you mean 'genetic'"),
-        ({"population": 3}, "there is no none"),
+        ({"populations": 3}, "'evolution' has no option 'populations'"),
         ({"name": "genetic", "size": 3}, "no option 'size'"),
         ({"name": "random", "n": 3}, "takes none"),
         ({"name": "genetic", "population": 1}, "population=1"),
