@@ -17,6 +17,7 @@ __all__ = ["NAMES", "Proposal", "Searcher", "make_searcher"]
 _CLASSES = {
     "cmaes": "hpo_spark.searchers.cmaes:CmaEsSearcher",
     "de": "hpo_spark.searchers.de:DifferentialEvolutionSearcher",
+    "ensemble": "hpo_spark.searchers.ensemble:EnsembleSearcher",
     "evolution": "hpo_spark.searchers.evolution:EvolutionSearcher",
     "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
     "grid": "hpo_spark.searchers.grid:GridSearcher",

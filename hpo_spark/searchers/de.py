@@ -13,11 +13,12 @@ References:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
 import numpy as np
-from deap import base, tools
+from deap import base
 from scipy.stats import qmc
 
 from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
@@ -66,34 +67,49 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         check_toolbox(toolbox)
         self._f, self._cr = f, cr
         self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(population)
-        self._population: list[Individual | None] = [None] * population
+        # The best that was proposed for each place; and by key, those that nobody here proposed.
+        self._own: list[Individual | None] = [None] * population
+        self._foreign: dict[str, Individual] = {}
         self.toolbox = base.Toolbox()
         self.toolbox.register("select", _draw)
         if toolbox is not None and hasattr(toolbox, "select"):
             self.toolbox.select = toolbox.select
 
     def tell(self, trial: Trial) -> None:
-        """Put a trial into its place if it is better than what is there; one that was not asked for, into the worst."""
+        """Put a trial into its place if it is better than what is there."""
         super().tell(trial)
         if (losses := losses_of(trial, self.directions)) is None:
             return
         token = trial.token if isinstance(trial.token, dict) else {}
         individual = Individual(token.get("genes") or self.space.encode(trial.params), parents=[trial.number])
         individual.fitness.values = losses
-        place = token["place"] if "place" in token else self._worst_place()
-        resident = self._population[place]
-        if resident is None or individual.fitness > resident.fitness:
-            self._population[place] = individual
+        if "place" not in token:
+            self._foreign[self.space.key(trial.params)] = individual
+            return
+        resident = self._own[token["place"]]
+        if resident is None or _rank(individual) < _rank(resident):
+            self._own[token["place"]] = individual
+
+    def _population(self) -> list[Individual | None]:
+        """The individual in each place; the best of those from elsewhere take the places of the worst."""
+        population = list(self._own)
+        for newcomer in sorted(self._foreign.values(), key=_rank)[: len(population)]:
+            worst = max(range(len(population)), key=lambda place: _rank(population[place]))
+            if _rank(population[worst]) < _rank(newcomer):
+                break
+            population[worst] = newcomer
+        return population
 
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
-        place = self._n_asked % len(self._population)
-        if self._n_asked < len(self._population):
+        population = self._population()
+        place = self._n_asked % len(population)
+        if self._n_asked < len(population):
             genes = self._start[self._n_asked].tolist()
             params = self.space.decode(genes)
             if params not in self.history:
                 return Proposal(params, token={"place": place, "genes": genes}, origin={"by": "start"})
-        others = [one for index, one in enumerate(self._population) if one is not None and index != place]
-        target = self._population[place]
+        others = [one for index, one in enumerate(population) if one is not None and index != place]
+        target = population[place]
         if target is not None and len(others) >= _N_DONORS:
             with seeded(derive_seed(self.seed, _STREAM, self._n_asked)):
                 for _ in range(_MAX_ATTEMPTS):
@@ -116,11 +132,10 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         ]
         return genes, [number for one in (target, a, b, c) for number in one.parents]
 
-    def _worst_place(self) -> int:
-        if None in self._population:
-            return self._population.index(None)
-        worst = tools.selWorst(self._population, 1)[0]
-        return next(index for index, one in enumerate(self._population) if one is worst)
+
+def _rank(individual: Individual | None) -> tuple[float, int]:
+    """Sorts individuals from best to worst; no individual at all is the worst."""
+    return (math.inf, 0) if individual is None else (individual.fitness.values[0], individual.parents[0])
 
 
 def _reflected(gene: float) -> float:

@@ -1,0 +1,175 @@
+"""Several searchers share one history and take turns by success.
+
+    each ask  draw a member: the more often its proposals were among the best of their time, the likelier
+    each tell every member learns of every trial, whoever proposed it
+
+References:
+    Thompson (1933), "On the likelihood that one unknown probability exceeds another in view of the evidence of two
+    samples", Biometrika 25, 285-294: a member is drawn with the probability that it is the best.
+    Raj and Kalyani (2017), "Taming non-stationary bandits: a Bayesian approach", arXiv:1707.09727: old evidence fades.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.searchers import make_searcher
+from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.searchers.history import losses_of
+from hpo_spark.searchers.options import check_shares
+from hpo_spark.seeds import derive_seed
+from hpo_spark.space import SearchSpace
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["EnsembleSearcher"]
+
+_STREAM = 0xE5E5
+_MEMBERS = ("evolution", "de")
+# A trial is a success if it is among this share of the best when it is proposed.
+_SUCCESS = 0.1
+# What each further trial of a member leaves of the evidence before it.
+_FADE = 0.97
+
+
+class EnsembleSearcher(Searcher):
+    """Asks the member whose proposals do best, and now and then the others.
+
+    Args:
+        space, directions, seed: As for every searcher.
+        members: Two searchers or more, each a name or a mapping of ``name`` and options.
+        success: A proposal is a success if its value is among this share of the best of all trials before it, in
+            [0, 1]; the very best always is one.
+        fade: What each further trial of a member leaves of the evidence of those before, in [0, 1]; 1 forgets nothing.
+
+    Raises:
+        ConfigError: If there are fewer than two members, or one cannot search this space.
+    """
+
+    name = "ensemble"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        directions: Sequence[Direction] = ("maximize",),
+        seed: int = 0,
+        *,
+        members: Sequence[str | Mapping[str, Any]] = _MEMBERS,
+        success: float = _SUCCESS,
+        fade: float = _FADE,
+    ) -> None:
+        super().__init__(space, directions, seed)
+        if isinstance(members, str) or not isinstance(members, Sequence) or len(members) < 2:
+            raise ConfigError(f"members must be a list of two searchers or more, got members={members!r}.")
+        check_shares(success=success, fade=fade)
+        self._members = [
+            make_searcher(member, space, directions, derive_seed(seed, _STREAM, index))
+            for index, member in enumerate(members)
+        ]
+        self.is_slow = any(member.is_slow for member in self._members)
+        self._success, self._fade = success, fade
+        self._n_asked = 0
+        # By number and ask of each trial that has ended: the member that proposed it, and its loss.
+        self._ended: dict[tuple[int, int], tuple[int | None, float | None]] = {}
+        self._evidence: list[tuple[float, float]] | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether every member does."""
+        return all(member.ends for member in self._members)
+
+    @property
+    def depends_on_clock(self) -> bool:
+        """Whether any member does."""
+        return any(member.depends_on_clock for member in self._members)
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Propose up to ``n`` configurations, each by the member that is drawn for it."""
+        proposals: list[Proposal] = []
+        while len(proposals) < n and (proposal := self._propose()) is not None:
+            proposals.append(proposal)
+        return proposals
+
+    def tell(self, trial: Trial) -> None:
+        """Have every member learn how a trial ended; the one that proposed it gets the credit."""
+        self._credit(trial)
+        for index, member in enumerate(self._members):
+            member.tell(_seen_by(index, trial))
+
+    def expect(self, trial: Trial) -> None:
+        """Learn that a trial runs which this searcher object was not asked for."""
+        self._count(trial)
+        for index, member in enumerate(self._members):
+            member.expect(_seen_by(index, trial))
+
+    def restore(self, history: Iterable[Trial]) -> None:
+        """Have every member learn a search so far, each in its own way."""
+        trials = list(history)
+        for trial in trials:
+            if trial.state is TrialState.RUNNING:
+                self._count(trial)
+            else:
+                self._credit(trial)
+        for index, member in enumerate(self._members):
+            member.restore([_seen_by(index, trial) for trial in trials])
+
+    def _propose(self) -> Proposal | None:
+        rng = np.random.default_rng([self.seed, _STREAM, self._n_asked])
+        chances = [rng.beta(1 + won, 1 + lost) for won, lost in self._successes()]
+        for index in sorted(range(len(chances)), key=chances.__getitem__, reverse=True):
+            for proposal in self._members[index].ask(1):
+                self._expect_of_others(index, proposal)
+                token = {"ask": self._n_asked, "member": index, "token": proposal.token}
+                self._n_asked += 1
+                return replace(
+                    proposal, token=token, origin={**(proposal.origin or {}), "member": self._members[index].name}
+                )
+        return None
+
+    def _expect_of_others(self, index: int, proposal: Proposal) -> None:
+        running = Trial(-1, proposal.params, 0, fidelity=proposal.fidelity)
+        for other, member in enumerate(self._members):
+            if other != index:
+                member.expect(running)
+
+    def _credit(self, trial: Trial) -> None:
+        """Write down who proposed a trial and what it was worth."""
+        owner, ask = self._count(trial)
+        losses = losses_of(trial, self.directions)
+        self._ended[trial.number, ask] = owner, None if losses is None else losses[0]
+        self._evidence = None
+
+    def _count(self, trial: Trial) -> tuple[int | None, int]:
+        """Who proposed a trial, and at which ask; None and -1 where nobody here did."""
+        token = trial.token if isinstance(trial.token, dict) else {}
+        if "member" not in token:
+            return None, -1
+        self._n_asked = max(self._n_asked, token["ask"] + 1)
+        return token["member"], token["ask"]
+
+    def _successes(self) -> list[tuple[float, float]]:
+        """For each member how often its proposals were a success, and how often not; old ones count less."""
+        if self._evidence is None:
+            evidence = [(0.0, 0.0) for _ in self._members]
+            former: list[float] = []
+            for _, (owner, loss) in sorted(self._ended.items()):
+                loss = math.inf if loss is None else loss
+                if owner is not None:
+                    won = loss < math.inf and bisect_left(former, loss) <= self._success * len(former)
+                    old_won, old_lost = evidence[owner]
+                    evidence[owner] = self._fade * old_won + won, self._fade * old_lost + (not won)
+                insort(former, loss)
+            self._evidence = evidence
+        return self._evidence
+
+
+def _seen_by(index: int, trial: Trial) -> Trial:
+    """A trial as a member knows it: with the token of its own, or none."""
+    token = trial.token if isinstance(trial.token, dict) else {}
+    return replace(trial, token=token.get("token") if token.get("member") == index else None)
