@@ -113,6 +113,39 @@ def test_every_executor_gives_one_table(folder):
     assert tables[0] == tables[1] == tables[2] == tables[3]
 
 
+def test_a_run_begins_with_what_an_earlier_one_found(folder):
+    run = ("run", "quick.yaml", "--executor", "processes", "--set", "searcher=evolution")
+    assert hpo(*run, "--out", "runs/first", cwd=folder).returncode == 0
+    first, _ = read(folder / "runs" / "first")
+    (folder / "elsewhere").mkdir()
+    second = hpo(run[0], "../quick.yaml", *run[2:], "--warm-start", "../runs/first", cwd=folder / "elsewhere")
+    assert second.returncode == 0, second.stderr
+    (out,) = (folder / "elsewhere" / "runs").iterdir()
+    result, rows = read(out)
+    assert result["trials"] == 6
+    assert rows[0]["param:x"] == str(first["best_trial"]["params"]["x"])
+    assert f"warm_start: {folder / 'runs' / 'first'}" in (out / "study.yaml").read_text()
+    wrong = hpo(*run, "--warm-start", "runs/nothing", cwd=folder)
+    assert wrong.returncode == 2
+    assert "expected a run folder that holds a journal.jsonl, got" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_a_deterministic_study_is_the_same_on_any_number_of_slots(folder):
+    tables = []
+    for where in (("serial",), ("processes",), ("spark", "--master", "local[4]")):
+        out = f"runs/{len(tables)}"
+        changes = ("--set", "study.deterministic=true", "--set", "study.max_trials=16", "--set", "searcher=evolution")
+        done = hpo("run", "quick.yaml", *changes, "--out", out, "--executor", *where, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        _, rows = read(folder / out)
+        tables.append(
+            [[row[key] for key in ("number", "param:x", "param:n", "seed", "state", "value")] for row in rows]
+        )
+    assert tables[0] == tables[1] == tables[2]
+    assert len(tables[0]) == 16
+
+
 def test_quiet_shows_logs_only(folder):
     done = hpo("run", "quick.yaml", "--executor", "processes", "--quiet", cwd=folder)
     assert done.returncode == 0
