@@ -23,6 +23,7 @@ _CLASSES = {
     "lhs": "hpo_spark.searchers.designs:LatinHypercubeSearcher",
     "random": "hpo_spark.searchers.random:RandomSearcher",
     "sobol": "hpo_spark.searchers.designs:SobolSearcher",
+    "tpe": "hpo_spark.searchers.tpe:TpeSearcher",
 }
 NAMES = tuple(_CLASSES)
 

@@ -15,6 +15,7 @@ SEARCHERS = {
     "evolution": "evolution",
     "cmaes": {"name": "cmaes", "population": 6},
     "de": {"name": "de", "population": 8},
+    "tpe": {"name": "tpe", "start": 5},
     "grid": {"name": "grid", "points": 7},
     "sobol": "sobol",
     "lhs": {"name": "lhs", "points": 8},
