@@ -58,7 +58,7 @@ class Searcher(ABC):
 
     name: ClassVar[str]
     several_objectives: ClassVar[bool] = False
-    is_slow: ClassVar[bool] = False
+    is_slow: bool = False
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         if len(directions) > 1 and not self.several_objectives:

@@ -16,6 +16,8 @@ SEARCHERS = {
     "cmaes": {"name": "cmaes", "population": 6},
     "de": {"name": "de", "population": 8},
     "tpe": {"name": "tpe", "start": 5},
+    "optuna-tpe": {"name": "optuna:TPESampler", "n_startup_trials": 5},
+    "optuna-cmaes": {"name": "optuna:CmaEsSampler", "popsize": 5},
     "grid": {"name": "grid", "points": 7},
     "sobol": "sobol",
     "lhs": {"name": "lhs", "points": 8},
