@@ -62,10 +62,12 @@ def make_searcher(
         raise ConfigError(f"searcher: there is no {name!r}; choose one of {list(NAMES)}.{hint}")
     module, _, attribute = _CLASSES[known_as].partition(":")
     cls: type[Searcher] = getattr(importlib.import_module(module), attribute)
-    parameters = inspect.signature(cls).parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    checks_itself = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if unknown := [option for option in options if option not in allowed and not checks_itself]:
+    parameters = inspect.signature(cls).parameters
+    allowed = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+    # A searcher with options of another library's checks them itself.
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [option for option in options if option in allowed or (is_open and option not in parameters)]
+    if unknown := [option for option in options if option not in known]:
         takes = f"it takes {allowed}" if allowed else "it takes none"
         raise ConfigError(f"searcher: {name!r} has no option {unknown[0]!r}; {takes}.")
     try:

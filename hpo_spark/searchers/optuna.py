@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from hpo_spark.searchers.timeline import Entry, Timeline
 from hpo_spark.searchers.views import View, view_of
 from hpo_spark.seeds import derive_seed
 from hpo_spark.space import Params, SearchSpace
-from hpo_spark.trial import Trial
+from hpo_spark.trial import Trial, TrialState
 
 try:
     import optuna
@@ -52,6 +53,8 @@ _MAX_REPEATS = 10
 _CONDITIONAL = ("BruteForceSampler", "RandomSampler", "TPESampler")
 # Samplers of which a suggestion takes a few milliseconds, with a thousand trials too.
 _FAST = ("BruteForceSampler", "CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler", "RandomSampler")
+# Made-up trials with which a sampler is tried; by default none of Optuna's draws at random for longer.
+_N_REHEARSED = 12
 # What samplers need beside Optuna.
 _PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 
@@ -61,7 +64,8 @@ class OptunaSearcher(SequentialSearcher):
 
     Each ask has a sampler of its own, with a seed of its own, and sees what is known in the order of the asks: trials
     without a value as failed, pending ones as running. What a sampler keeps with a trial, or with the study, is in the
-    proposal's token.
+    proposal's token; `CmaEsSampler` keeps a pickle there, so restore no history that you would not run code from.
+    It and the genetic samplers learn from the trials that they asked for, not from others.
 
     Args:
         space, directions, seed: As for every searcher.
@@ -179,8 +183,8 @@ class OptunaSearcher(SequentialSearcher):
 
     def _remember(self, token: Any) -> None:
         """Know the latest of what the sampler keeps with the study."""
-        if isinstance(token, dict):
-            for name, value in token.get("study", {}).items():
+        if isinstance(token, dict) and isinstance(token.get("study"), dict):
+            for name, value in token["study"].items():
                 ask, _ = self._study_attrs.get(name, (-1, None))
                 if token["ask"] > ask:
                     self._study_attrs[name] = token["ask"], value
@@ -241,15 +245,26 @@ class OptunaSearcher(SequentialSearcher):
             warnings.simplefilter("always")
             try:
                 self._suggest([], {}, 0)
-            except (TypeError, ValueError) as error:
+                self._suggest([self._rehearsed(number) for number in range(1, _N_REHEARSED + 1)], {}, 0)
+            except Exception as error:  # whatever the sampler says, this search is not possible
                 raise ConfigError(
-                    f"{self._sampler} takes options, a space and directions that go together, got "
-                    f"options={self._options!r}, directions={list(self.directions)}; Optuna says: {error}"
+                    f"{self._sampler} cannot search this space with options={self._options!r} and "
+                    f"directions={list(self.directions)}; Optuna says: {_first_line(error)}"
                 ) from error
-        for warning in caught:
-            if not issubclass(warning.category, optuna.exceptions.ExperimentalWarning):
-                logger.warning("searcher 'optuna:%s': %s", self._sampler, warning.message)
+        said = {
+            str(one.message) for one in caught if not issubclass(one.category, optuna.exceptions.ExperimentalWarning)
+        }
+        for message in sorted(said):
+            logger.warning("searcher 'optuna:%s': %s", self._sampler, message)
         return bool(caught)
+
+    def _rehearsed(self, number: int) -> optuna.trial.FrozenTrial:
+        """A made-up trial, to see what the sampler makes of some."""
+        values = [float(number)] * len(self.directions)
+        trial = Trial(number, self.space.sample(number), 0, state=TrialState.COMPLETED, values=values)
+        frozen = self._new_frozen_trial(Entry((False, number, ""), trial.params, {}, trial))
+        frozen.number = number
+        return frozen
 
 
 class _KnownTrials(optuna.storages.InMemoryStorage):  # type: ignore[misc]
@@ -293,6 +308,7 @@ def _suggest_number(trial: optuna.Trial, name: str, distribution: Any) -> Any:
     return suggest(name, distribution.low, distribution.high, log=distribution.log)
 
 
+@cache
 def _samplers() -> dict[str, Any]:
     """Optuna's samplers that can be made from options alone, by name."""
     classes = {name: getattr(optuna.samplers, name) for name in sorted(optuna.samplers.__all__)}
@@ -305,6 +321,11 @@ def _samplers() -> dict[str, Any]:
     }
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@cache
 def _options_of(cls: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(cls).parameters)
 
