@@ -325,7 +325,6 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-@cache
 def _options_of(cls: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(cls).parameters)
 
