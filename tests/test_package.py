@@ -68,7 +68,7 @@ def test_the_readmes_study_file_is_the_demos():
 def test_the_readme_names_what_there_is():
     from hpo_spark.searchers import NAMES
 
-    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) >= set(NAMES)
+    assert set(re.findall(r"^\| `([\w:<>]+)` \|", README, re.MULTILINE)) >= set(NAMES)
     assert hpo_spark.__version__ in README
     assert hpo_spark.__version__ in (ROOT / "CHANGELOG.md").read_text()
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):

@@ -22,10 +22,13 @@ _CLASSES = {
     "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
     "grid": "hpo_spark.searchers.grid:GridSearcher",
     "lhs": "hpo_spark.searchers.designs:LatinHypercubeSearcher",
+    "optuna": "hpo_spark.searchers.optuna:OptunaSearcher",
     "random": "hpo_spark.searchers.random:RandomSearcher",
     "sobol": "hpo_spark.searchers.designs:SobolSearcher",
+    "tpe": "hpo_spark.searchers.tpe:TpeSearcher",
 }
-NAMES = tuple(_CLASSES)
+# Any sampler of Optuna's is a searcher; the bare name stands for its default.
+NAMES = tuple("optuna:<Sampler>" if name == "optuna" else name for name in _CLASSES)
 
 
 def make_searcher(
@@ -52,14 +55,21 @@ def make_searcher(
         raise ConfigError(f"searcher: must be a name, a mapping with a name, or a Searcher, got {choice!r}.")
     options = {"name": choice} if isinstance(choice, str) else dict(choice or {})
     name = options.pop("name", None) or ("evolution" if len(directions) == 1 else "nsga2")
-    if name not in _CLASSES:
+    known_as = name
+    if isinstance(name, str) and name.startswith("optuna:"):
+        known_as, options["sampler"] = "optuna", name.removeprefix("optuna:")
+    if known_as not in _CLASSES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"searcher: there is no {name!r}; choose one of {list(NAMES)}.{hint}")
-    module, _, attribute = _CLASSES[name].partition(":")
+    module, _, attribute = _CLASSES[known_as].partition(":")
     cls: type[Searcher] = getattr(importlib.import_module(module), attribute)
-    allowed = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    if unknown := [option for option in options if option not in allowed]:
+    parameters = inspect.signature(cls).parameters
+    allowed = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+    # A searcher with options of another library's checks them itself.
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [option for option in options if option in allowed or (is_open and option not in parameters)]
+    if unknown := [option for option in options if option not in known]:
         takes = f"it takes {allowed}" if allowed else "it takes none"
         raise ConfigError(f"searcher: {name!r} has no option {unknown[0]!r}; {takes}.")
     try:
