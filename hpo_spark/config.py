@@ -24,7 +24,7 @@ from hpo_spark.objectives.keras import KerasObjective
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, Study
+from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, Study, check_reference_point
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "read_study_file"]
@@ -65,6 +65,7 @@ class StudySection(_Section):
     patience: int | None = Field(None, gt=0)
     max_failures: int | None = Field(None, gt=0)
     give_up_after: int | None = Field(DEFAULT_GIVE_UP_AFTER, gt=0)
+    reference_point: list[float] | None = None
     deterministic: bool = False
     lookahead: int | None = Field(None, gt=0)
 
@@ -234,6 +235,8 @@ class StudyFile:
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         with self.where.at("searcher"):
             searcher = make_searcher(model.searcher, space, directions, 0)
+        with self.where.at("study", "reference_point"):
+            check_reference_point(model.study.reference_point, directions)
         for index, entry in enumerate(model.x0):
             with self.where.at("x0", index):
                 read_point(entry, space, len(directions))
@@ -262,6 +265,7 @@ class StudyFile:
                 deterministic=model.study.deterministic,
                 lookahead=model.study.lookahead,
                 name=self.name,
+                reference_point=model.study.reference_point,
             )
         n_metrics = len(objective._metrics) if isinstance(objective, KerasObjective) else len(directions)
         if n_metrics != len(directions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 from collections import deque
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class Study:
         lookahead: Trials in flight in deterministic mode, 1 or more; None for 8. With fewer slots some wait, with more
             some slots stay empty.
         name: For messages and files; None for the folder's name.
+        reference_point: For several objectives, what the hypervolume is measured from: one value an objective, in its
+            own unit, that a trial must beat to count; None for the worst of each among the completed trials.
 
     Raises:
         ConfigError: (a `ValueError`) If an argument is wrong; says which and what was expected.
@@ -107,6 +110,7 @@ class Study:
         deterministic: bool = False,
         lookahead: int | None = None,
         name: str | None = None,
+        reference_point: Sequence[float] | None = None,
     ) -> None:
         if not isinstance(space, SearchSpace):
             raise ConfigError(f"space must be a SearchSpace, got {type(space).__name__}.")
@@ -115,6 +119,7 @@ class Study:
         self.space = space
         self.objective = objective
         self.directions = _check_directions(direction)
+        self.reference_point = check_reference_point(reference_point, self.directions)
         self.seed = _check_seed(seed)
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
@@ -307,6 +312,7 @@ class Study:
                 "name": self.name,
                 "direction": directions[0] if len(directions) == 1 else list(directions),
                 "seed": self.seed,
+                **({} if self.reference_point is None else {"reference_point": [*self.reference_point]}),
                 **budget,
                 "deterministic": self._lookahead is not None,
                 "lookahead": self._lookahead,
@@ -365,6 +371,7 @@ class Study:
             reason=runner.reason or "finished",
             best_model=self._best_model,
             versions=versions(),
+            reference_point=self.reference_point,
         )
         self._write(result)
         if state == "finished":
@@ -423,6 +430,26 @@ def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
     if not directions or any(way not in _DIRECTIONS for way in directions):
         raise ConfigError(f"direction must be 'minimize' or 'maximize', or a list of these, got {direction!r}.")
     return directions
+
+
+def check_reference_point(point: Sequence[float] | None, directions: Sequence[str]) -> tuple[float, ...] | None:
+    """The point in plain numbers.
+
+    Raises:
+        ConfigError: Unless it is None, or has a finite number for each of several objectives.
+    """
+    if point is None:
+        return None
+    if len(directions) == 1:
+        raise ConfigError(f"reference_point is for several objectives, got {point!r} with one direction; leave it out.")
+    numbers = list(point) if isinstance(point, Sequence) and not isinstance(point, str) else []
+    is_finite = [isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) for x in numbers]
+    if len(numbers) != len(directions) or not all(is_finite):
+        raise ConfigError(
+            f"reference_point must be {len(directions)} finite numbers, one for each direction of {list(directions)}, "
+            f"got {point!r}."
+        )
+    return tuple(map(float, numbers))
 
 
 def _check_seed(seed: int | None) -> int:

@@ -1,8 +1,13 @@
+import io
+import json
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from hpo_spark import KerasObjective, SerialExecutor
+from hpo_spark import ConfigError, KerasObjective, SerialExecutor
 from hpo_spark.config import read_study_file
+from hpo_spark.results.tables import summary
 
 MINIMAL = """\
 space:
@@ -227,3 +232,22 @@ def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="UTF-8"):
         read_study_file(tmp_path / "binary.yaml")
+
+
+def test_several_objectives_have_a_front_and_a_hypervolume(write, tmp_path):
+    (tmp_path / "two.py").write_text("def two(params):\n    return params['x'], 1 - params['x']\n")
+    text = (
+        "study: {direction: [minimize, minimize], seed: 1, max_trials: 8, reference_point: [1, 2.0]}\n"
+        + "space: {x: {float: [0.0, 1.0]}}\nsearcher: nsga2\nobjective: {function: 'two.py:two'}\n"
+    )
+    study = read_study_file(write(text)).study(tmp_path / "run")
+    with SerialExecutor() as executor:
+        result = study.run(executor, max_trials=8)
+    assert study.reference_point == (1.0, 2.0)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["hypervolume"] == result.hypervolume > 0
+    assert "reference_point" in (tmp_path / "run" / "study.yaml").read_text()
+    console = Console(file=io.StringIO(), width=100)
+    console.print(summary(result))
+    assert f"{len(result.best_trials)} trial(s), hypervolume" in console.file.getvalue()
+    with pytest.raises(ConfigError, match=r"line 1: study.reference_point: .*must be 2 finite numbers.*\[1.0\]"):
+        read_study_file(write(text.replace("[1, 2.0]", "[1]"))).study(None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo_spark.errors import EvaluationError
+from hpo_spark.results.front import front_of, hypervolume
 from hpo_spark.stopping import count_epochs
 from hpo_spark.trial import Trial, TrialState
 
@@ -31,6 +32,8 @@ class Result:
         best_model: The best trial's trained model: content of a ``.keras`` file, or of a ``.weights.h5`` file where
             Keras cannot save it as a whole; None where there is none.
         versions: Of Python and the libraries that matter.
+        reference_point: What a hypervolume is measured from: one value an objective, in its own unit; None for the
+            worst of each among the completed trials.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Result:
     test_error: str | None = None
     best_model: bytes | None = field(default=None, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
+    reference_point: tuple[float, ...] | None = None
 
     @property
     def best_trial(self) -> Trial:
@@ -61,11 +65,24 @@ class Result:
         """The trials that no other beats: the Pareto front, or for one objective those of the best value."""
         completed = best_first(self.trials, self.directions)
         losses = [_losses(trial, self.directions) for trial in completed]
-        return [
-            trial
-            for trial, own in zip(completed, losses, strict=True)
-            if not any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in losses)
-        ]
+        return [completed[place] for place in front_of(losses)]
+
+    @property
+    def hypervolume(self) -> float | None:
+        """How much of the space of values the Pareto front dominates, up to the reference point.
+
+        It is in the product of the objectives' units; larger is better. None for one objective, or where no trial
+        succeeded. Compare two studies by the same reference point only.
+        """
+        completed = [_losses(trial, self.directions) for trial in self.trials if trial.values]
+        if len(self.directions) == 1 or not completed:
+            return None
+        if self.reference_point is None:
+            reference = tuple(map(max, zip(*completed, strict=True)))
+        else:
+            reference = _with_signs(self.reference_point, self.directions)
+        completed.sort()
+        return hypervolume([completed[place] for place in front_of(completed)], reference)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,6 +127,7 @@ class Result:
             "directions": list(self.directions),
             "best_trial": _summary(ranked[0]) if ranked else None,
             "best_trials": [_summary(trial) for trial in self.best_trials],
+            "hypervolume": self.hypervolume,
             "counts": self.counts,
             "trials": len(self.trials),
             "epochs": self.epochs,
@@ -135,7 +153,11 @@ def best_first(trials: Sequence[Trial], directions: Sequence[str]) -> list[Trial
 
 
 def _losses(trial: Trial, directions: Sequence[str]) -> tuple[float, ...]:
-    values = trial.values or []
+    return _with_signs(trial.values or [], directions)
+
+
+def _with_signs(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
+    """Values as numbers of which smaller ones are better."""
     return tuple(-value if way == "maximize" else value for value, way in zip(values, directions, strict=True))
 
 

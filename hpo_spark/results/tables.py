@@ -24,6 +24,8 @@ def summary(result: Result) -> RenderableType:
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     facts.add_row("best trial", f"{best.number}: {_values(best)}")
+    if (volume := result.hypervolume) is not None:
+        facts.add_row("Pareto front", f"{len(result.best_trials)} trial(s), hypervolume {format_value(volume)}")
     for name, score in result.test.items():
         facts.add_row(f"test {name}", format_value(score))
     if result.test_error is not None:

@@ -22,6 +22,8 @@ _CLASSES = {
     "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
     "grid": "hpo_spark.searchers.grid:GridSearcher",
     "lhs": "hpo_spark.searchers.designs:LatinHypercubeSearcher",
+    "nsga2": "hpo_spark.searchers.nsga:Nsga2Searcher",
+    "nsga3": "hpo_spark.searchers.nsga:Nsga3Searcher",
     "optuna": "hpo_spark.searchers.optuna:OptunaSearcher",
     "random": "hpo_spark.searchers.random:RandomSearcher",
     "sobol": "hpo_spark.searchers.designs:SobolSearcher",

@@ -22,6 +22,8 @@ SEARCHERS = {
     "grid": {"name": "grid", "points": 7},
     "sobol": "sobol",
     "lhs": {"name": "lhs", "points": 8},
+    "nsga2": {"name": "nsga2", "population": 6},
+    "nsga3": {"name": "nsga3", "population": 6, "children": 4},
     "random": "random",
     "genetic": {"name": "genetic", "population": 6},
     "genetic-best": {"name": "genetic", "population": 5, "select": "best", "hall_of_fame": 0, "mutpb": 0.9},
