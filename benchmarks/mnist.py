@@ -1,6 +1,6 @@
 """The searches of the field's tutorials on the real MNIST, against what the tutorials reached.
 
-    make bench-mnist                          all of them; the convolutional ones take hours on two cores
+    make bench-mnist                          all of them, about an hour on two cores
     python -m benchmarks.mnist --only grid    one of them
     python -m benchmarks.mnist --table        what was measured so far
     python -m benchmarks.mnist --help
@@ -197,9 +197,9 @@ def _machine() -> str:
 
 
 def _spread(values: list[float], form: str = ".4f") -> str:
-    """The median, and the range where there are several."""
+    """The median, and the range where they differ."""
     middle = format(statistics.median(values), form)
-    return middle if len(values) == 1 else f"{middle} ({min(values):{form}}-{max(values):{form}})"
+    return middle if min(values) == max(values) else f"{middle} ({min(values):{form}}-{max(values):{form}})"
 
 
 if __name__ == "__main__":
