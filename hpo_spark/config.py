@@ -81,6 +81,7 @@ class ObjectiveSection(_Section):
     metric: str | list[str] | None = None
     validation: float | str | None = None
     class_weight: dict[int, float] | None = None
+    test_every_trial: bool | None = None
 
 
 class ResourcesSection(_Section):
@@ -192,7 +193,7 @@ class StudyFile:
                 raise ConfigError(f"{reference!r} is {type(function).__name__}, expected a function.")
         given = {
             name: getattr(section, name)
-            for name in ("epochs", "batch_size", "metric", "class_weight")
+            for name in ("epochs", "batch_size", "metric", "class_weight", "test_every_trial")
             if getattr(section, name) is not None
         }
         with self.where.at("objective", "data"):

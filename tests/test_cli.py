@@ -353,17 +353,3 @@ def test_the_demo_finds_a_good_classifier(folder, executor):
     assert result["best_trial"]["value"] >= 0.95
     assert result["test"]["accuracy"] >= 0.93
     assert (folder / "runs" / "demo" / "best" / "model.keras").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.name)
-def test_study_files_are_right(path, tmp_path, monkeypatch):
-    import numpy as np
-
-    from hpo_spark.config import read_study_file
-
-    images, labels = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)
-    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    monkeypatch.setenv("HPO_SPARK_DATA", str(tmp_path))
-
-    study = read_study_file(path).study(None)
-    assert study.searcher.name

@@ -180,6 +180,8 @@ def replaced(old, new):
         (replaced("float: [-1.0, 1.0]", "int: [1, 1" + "0" * 400 + "]"), ["line 2", "2**50"]),
         (replaced("my_objective.py", "exits.py"), ["line 4", "SystemExit"]),
         (MINIMAL + "  epochs: 3\n", ["line 5", "objective.epochs", "keras"]),
+        (MINIMAL + "  test_every_trial: true\n", ["line 5", "objective.test_every_trial", "keras"]),
+        (KERAS + "  test_every_trial: yes please\n", ["line 6", "objective.test_every_trial", "boolean"]),
         (MINIMAL + "  data: mnits\n", ["line 5", "objective.data", "mnits", "digits"]),
         (MINIMAL + "  data: digits\n  validation: 2.0\n", ["objective", "validation", "2.0"]),
         (MINIMAL + "  keras: a:b\n", ["line 3", "exactly one", "keras", "function"]),

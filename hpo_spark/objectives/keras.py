@@ -48,6 +48,8 @@ class KerasObjective:
         validation: As for `DataSource`.
         class_weight: Weight of each class number in the loss, as for ``fit``; 1 for classes that it leaves out.
         sample_weight: Weight of each training row in the loss, before the split; for data that brings none.
+        test_every_trial: Whether to evaluate every trial on the test part too and record ``test_accuracy`` and so on
+            among its metrics, to compare with publications that do. Nothing is chosen by them.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class KerasObjective:
         validation: float | str | None = None,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
+        test_every_trial: bool = False,
     ) -> None:
         if not callable(build_model):
             raise TypeError(f"build_model must be a function of the params, got {build_model!r}.")
@@ -77,12 +80,16 @@ class KerasObjective:
                 f"metric must be measured on the validation part, such as 'val_accuracy' or 'val_loss', got {metric!r}."
             )
         self.class_weight = None if class_weight is None else dict(class_weight)
+        self.test_every_trial = test_every_trial
 
     def __call__(self, params: dict[str, Any], context: Context) -> dict[str, Any]:
         """Train one model.
 
         Returns:
             ``value``, and every metric of the last epoch.
+
+        Raises:
+            ValueError: If the data has no test part and ``test_every_trial`` wants one, or a parameter is impossible.
         """
         keras = _import_keras()
         if context.deterministic:
@@ -96,6 +103,9 @@ class KerasObjective:
         batch_size = _check_count("batch_size", params.get("batch_size", self.batch_size))
         if dataset.train.is_stream and "batch_size" in params:
             raise ValueError("batch_size is a parameter, but the data is a tf.data.Dataset, which is batched already.")
+        test_part = dataset.test if self.test_every_trial else None
+        if self.test_every_trial and test_part is None:
+            raise ValueError("test_every_trial needs data with a test part, which this has not; leave the option out.")
         try:
             keras.utils.set_random_seed(context.seed)
             model = call_with_context(self.build_model, params, context)
@@ -104,6 +114,8 @@ class KerasObjective:
             _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
             metrics = {name: values[-1] for name, values in model.history.history.items()}
             values = [_find(metrics, name) for name in self._metrics]
+            if test_part is not None:
+                metrics |= {f"test_{name}": score for name, score in _scores(model, test_part).items()}
             if context.keeps_model(values[0]) and (kept := _to_bytes(model)) is not None:
                 context.keep_model(kept)
             return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
@@ -152,15 +164,7 @@ class KerasObjective:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
                 built.load_weights(path)
-            scores = built.evaluate(
-                part.x,
-                part.y,
-                sample_weight=part.sample_weight,
-                batch_size=None if part.is_stream else _EVALUATION_BATCH,
-                verbose=0,
-                return_dict=True,
-            )
-            return {name: float(score) for name, score in scores.items()}
+            return _scores(built, part)
         finally:
             forget_models()
 
@@ -192,6 +196,19 @@ def _fit(
         model.steps_per_execution = steps
     train = replace(train, sample_weight=_row_weights(train, class_weight))
     model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
+
+
+def _scores(model: Any, part: Part) -> dict[str, float]:
+    """Loss and metrics of a model on a part of the data."""
+    scores = model.evaluate(
+        part.x,
+        part.y,
+        sample_weight=part.sample_weight,
+        batch_size=None if part.is_stream else _EVALUATION_BATCH,
+        verbose=0,
+        return_dict=True,
+    )
+    return {name: float(score) for name, score in scores.items()}
 
 
 def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:

@@ -55,6 +55,23 @@ def test_the_kept_model_is_the_trained_one(pool):
     assert abs(scores["accuracy"] - trial.value) < 0.1
 
 
+def test_the_test_part_is_recorded_for_every_trial_where_it_is_asked_for(pool):
+    options = {"data": "digits", "epochs": 2}
+    asked, model = evaluate(pool, KerasObjective(models.tiny, test_every_trial=True, **options))
+    plain, _ = evaluate(pool, KerasObjective(models.tiny, **options))
+    scores = pool.submit(KerasObjective(models.tiny, "digits").test, model, {"learning_rate": 0.01}, 0).result(120)
+    found = {name: asked.metrics[f"test_{name}"] for name in scores}
+    assert found == pytest.approx(scores)
+    assert {name: value for name, value in asked.metrics.items() if not name.startswith("test_")} == plain.metrics
+
+
+def test_without_a_test_part_none_can_be_recorded(pool):
+    objective = KerasObjective(models.probe, line(), metric="val_loss", epochs=1, test_every_trial=True)
+    trial, _ = evaluate(pool, objective, {})
+    assert trial.state is TrialState.FAILED
+    assert "needs data with a test part" in trial.reason
+
+
 def test_a_model_comes_only_with_a_trial_that_may_lead(pool):
     evaluation = Evaluation(KerasObjective(models.tiny, "digits", epochs=1), 0, {})
     trial = Trial(0, {"learning_rate": 0.01}, 1)
