@@ -75,6 +75,11 @@ class Searcher(ABC):
         """Whether it ends by itself, without a budget from outside."""
         return False
 
+    @property
+    def depends_on_clock(self) -> bool:
+        """Whether what it proposes depends on how long trials took, so that it is not the same another time."""
+        return False
+
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:
         """Propose up to ``n`` configurations.
