@@ -58,6 +58,8 @@ _MAX_FITTED, _REFIT_AT = 150, 1.1
 _NEIGHBOUR_SHARE, _N_BASES = 0.25, 5
 # A loss further above the median than this many times the median's distance from the best says no more than "bad".
 _OUTLYING = 5.0
+# Standard deviations of the losses; no model promises such an improvement, nor can a float square many more.
+_MAX_XI = 100.0
 # To which genes are rounded: sums differ in the last digits from one processor, and one copy in memory, to another.
 _DIGITS = 8
 # Asks that the portfolio looks back at.
@@ -75,7 +77,8 @@ class BayesSearcher(SequentialSearcher):
             ``"gp_hedge"``, one of these three at each ask, by what they have found; ``"EIps"``, expected improvement
             a second, by the seconds that trials took.
         kappa: Standard deviations from the mean to the confidence bound, 0 or more; more explores more.
-        xi: The least improvement that counts, in units of the objective, 0 or more; more explores more.
+        xi: The least improvement that counts, in units of the objective, 0 or more; more explores more, and
+            less suits an objective whose values differ by less than a tenth.
         start: Points of the Latin hypercube, with those that are known already; 1 or more.
         candidates: Configurations of which the acquisition is computed at each ask; 10 or more.
 
@@ -157,7 +160,8 @@ class BayesSearcher(SequentialSearcher):
         losses, scale = _standardised(self._losses(trials))
         outlook = self._outlook(trials, genes, losses)
         names = _HEDGED if self._acquisition == "gp_hedge" else (self._acquisition,)
-        acquisitions = [Acquisition(name, float(losses.min()), self._xi / scale, self._kappa) for name in names]
+        xi = min(self._xi / scale, _MAX_XI)
+        acquisitions = [Acquisition(name, float(losses.min()), xi, self._kappa) for name in names]
 
         best = genes[np.argsort(losses, kind="stable")[:_N_BASES]]
         vary = self._features.vary
@@ -203,13 +207,13 @@ class BayesSearcher(SequentialSearcher):
     def _outlook(self, trials: Sequence[Known], genes: Genes, losses: Numbers) -> Outlook:
         pending = [self._genes_of(self.space.key(params), params) for params in self.history.pending]
         columns = self._features.columns(genes)
-        lies = self._features.columns(np.array([*pending]).reshape(-1, len(self.space)))
+        lies = self._features.columns(np.array(pending).reshape(-1, len(self.space)))
         model = self._fitted("loss", columns, losses, lies)
-        timed = [row for row, known in enumerate(trials) if known.trial.seconds] if self.depends_on_clock else []
-        if len(timed) < 2:
+        seconds = np.array([known.trial.seconds or np.nan for known in trials])
+        timed = np.flatnonzero(seconds > 0)
+        if not self.depends_on_clock or len(timed) < 2:
             return Outlook(self._features, model)
-        seconds = np.log([trials[row].trial.seconds for row in timed])
-        standard, scale = _standardised(seconds)
+        standard, scale = _standardised(np.log(seconds[timed]))
         return Outlook(self._features, model, self._fitted("seconds", columns[timed], standard, lies[:0]), scale)
 
     def _fitted(self, what: str, columns: Numbers, losses: Numbers, lies: Numbers) -> Any:

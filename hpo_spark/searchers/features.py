@@ -90,7 +90,7 @@ class Features:
         return self.settle(genes)
 
     def settle(self, genes: Genes) -> Genes:
-        """The genes of what they decode to: those of levels at the level, those of inactive parameters in the middle."""
+        """The genes of what they decode to: levels where they lie, and inactive parameters in the middle."""
         settled = genes.copy()
         for i, levels in enumerate(self._levels):
             if levels is not None:
@@ -116,18 +116,21 @@ class Features:
 
     def encode(self, params: Mapping[str, Any]) -> Genes:
         """The genes of a configuration, one row, as `settle` leaves them."""
-        return self.settle(np.array([self._space.encode(params)]))[0]
+        genes: Genes = self.settle(np.array([self._space.encode(params)]))[0]
+        return genes
 
     def _level(self, i: int, column: Genes) -> npt.NDArray[np.intp]:
         midpoints = self._midpoints[i]
         assert midpoints is not None
-        return midpoints.searchsorted(column)
+        levels: npt.NDArray[np.intp] = midpoints.searchsorted(column)
+        return levels
 
     def _is_one_of(self, name: str, column: Genes, wanted: Any) -> npt.NDArray[np.bool_]:
         parameter = self._space[name]
         values = [parameter.coerce(value) for value in (wanted if isinstance(wanted, list | tuple) else [wanted])]
         if self._levels[list(self._space).index(name)] is not None:
-            return np.isin(column, [parameter.encode(value) for value in values])
+            met: npt.NDArray[np.bool_] = np.isin(column, [parameter.encode(value) for value in values])
+            return met
         return np.array([parameter.decode(gene) in values for gene in column.tolist()])
 
 

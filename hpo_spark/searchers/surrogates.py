@@ -27,8 +27,8 @@ __all__ = ["TREES", "Forest", "Process", "Quantiles", "Surrogate"]
 
 Numbers = npt.NDArray[np.float64]
 
-# A standard deviation is no smaller, for the logarithms of what is divided by it.
-_MIN_STD = 1e-9
+# Nothing is known better than this, where trees all agree; the improvement's logarithm needs a finite slope.
+_MIN_STD = 1e-4
 
 
 class Surrogate(Protocol):
