@@ -18,6 +18,8 @@ __all__ = ["one_thread"]
 _lock = threading.Lock()
 _n_inside = 0
 _limit: Any = None
+# Looking for the libraries takes milliseconds; they are all loaded before the first ask.
+_libraries: list[ThreadpoolController] = []
 
 
 @contextmanager
@@ -26,7 +28,9 @@ def one_thread() -> Iterator[None]:
     global _n_inside, _limit
     with _lock:
         if _n_inside == 0:
-            _limit = _controller().limit(limits=1)
+            if not _libraries:
+                _libraries.append(ThreadpoolController())
+            _limit = _libraries[0].limit(limits=1, user_api="blas")
         _n_inside += 1
     try:
         yield
@@ -35,13 +39,3 @@ def one_thread() -> Iterator[None]:
             _n_inside -= 1
             if _n_inside == 0:
                 _limit.restore_original_limits()
-
-
-_known: list[Any] = []
-
-
-def _controller() -> Any:
-    # Looking for the libraries takes milliseconds; they are all loaded before the first ask.
-    if not _known:
-        _known.append(ThreadpoolController())
-    return _known[0]

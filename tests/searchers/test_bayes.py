@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from skopt.acquisition import gaussian_ei, gaussian_lcb, gaussian_pi
+from threadpoolctl import threadpool_info
 
 from hpo_spark import Choice, ConfigError, Float, Int, SearchSpace, SerialExecutor, Study
 from hpo_spark.errors import MissingExtra
@@ -15,6 +16,7 @@ from hpo_spark.searchers.features import Features
 from hpo_spark.searchers.likelihood import _loss_and_slope, fit_theta
 from hpo_spark.searchers.outlook import Outlook
 from hpo_spark.searchers.surrogates import TREES, Process
+from hpo_spark.searchers.threads import one_thread
 from hpo_spark.trial import Trial, TrialState
 
 SQUARE = SearchSpace(x=Float(0.0, 1.0), y=Float(0.0, 1.0))
@@ -267,6 +269,18 @@ def test_neighbours_differ_a_little():
     changed = (neighbours[:, :4] != base[:4]).sum(axis=1)
     assert changed.mean() < 2
     assert (neighbours == features.settle(neighbours)).all()
+
+
+def test_linear_algebra_has_one_thread_until_the_last_has_done():
+    def n_threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before = n_threads()
+    with one_thread():
+        with one_thread():
+            assert set(n_threads()) == {1}
+        assert set(n_threads()) == {1}
+    assert n_threads() == before
 
 
 def test_the_library_is_asked_for_by_name(monkeypatch):
