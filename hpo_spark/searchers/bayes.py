@@ -58,6 +58,8 @@ _MAX_FITTED, _REFIT_AT = 150, 1.1
 _NEIGHBOUR_SHARE, _N_BASES = 0.25, 5
 # A loss further above the median than this many times the median's distance from the best says no more than "bad".
 _OUTLYING = 5.0
+# A float can hold the square of this loss.
+_MAX_LOSS = 1e100
 # Standard deviations of the losses; no model promises such an improvement, nor can a float square many more.
 _MAX_XI = 100.0
 # To which genes are rounded: sums differ in the last digits from one processor, and one copy in memory, to another.
@@ -148,7 +150,8 @@ class BayesSearcher(SequentialSearcher):
 
     def _token(self, hedge: list[list[float]] | None = None) -> dict[str, Any]:
         """What must be known again: hyperparameters that are still good, and between which points a portfolio chose."""
-        return {**({"theta": self._thetas} if self._thetas else {}), **({"hedge": hedge} if hedge else {})}
+        thetas = {what: list(fitted) for what, fitted in self._thetas.items()}
+        return {**({"theta": thetas} if thetas else {}), **({"hedge": hedge} if hedge else {})}
 
     def _resume(self, trial: Trial) -> None:
         self._thetas = {what: (theta, n) for what, (theta, n) in trial.token.get("theta", {}).items()}
@@ -170,14 +173,14 @@ class BayesSearcher(SequentialSearcher):
         promising = np.concatenate([forecast.best(acquisition, _N_BASES) for acquisition in acquisitions])
         forecast = joined(forecast, outlook.at(vary(rng, promising, self._n_neighbours)))
         found = [self._best_new(outlook, acquisition, forecast) for acquisition in acquisitions]
-        options = [one for one in found if one is not None]
+        options = [(name, *one) for name, one in zip(names, found, strict=True) if one is not None]
         if not options:
             return None
-        if len(options) < 2:
-            return Proposal(options[0][1], token=self._token(), origin={"by": names[0]})
-        choice = self._choice(outlook, rng)
-        token = self._token(hedge=[genes for genes, _ in options])
-        return Proposal(options[choice][1], token=token, origin={"by": names[choice]})
+        # Where hardly anything is new, some may have found nothing, and there is no portfolio to choose from.
+        is_portfolio = len(options) == len(_HEDGED)
+        name, _, params = options[self._choice(outlook, rng) if is_portfolio else 0]
+        token = self._token(hedge=[genes for _, genes, _ in options] if is_portfolio else None)
+        return Proposal(params, token=token, origin={"by": name})
 
     def _best_new(
         self, outlook: Outlook, acquisition: Acquisition, forecast: Forecast
@@ -196,7 +199,7 @@ class BayesSearcher(SequentialSearcher):
         tokens = [known.trial.token for known in self.history.ranked if isinstance(known.trial.token, dict)]
         shape = (len(_HEDGED), len(self.space))
         pointed = [token for token in tokens if np.shape(token.get("hedge", ())) == shape]
-        pointed = sorted(pointed, key=lambda token: int(token["ask"]))[-_MAX_LOOK_BACK:]
+        pointed = sorted(pointed, key=lambda token: token.get("ask") or 0)[-_MAX_LOOK_BACK:]
         gains = np.zeros(len(_HEDGED))
         if pointed:
             genes = np.array([token["hedge"] for token in pointed]).reshape(-1, len(self.space))
@@ -244,7 +247,8 @@ class BayesSearcher(SequentialSearcher):
     def _losses(self, trials: Sequence[Known]) -> Numbers:
         """Their losses, the worst so far where there is none, with outliers cut."""
         worst = self.history.worst_loss
-        losses = np.array([worst if known.loss is None else known.loss for known in trials])
+        losses: Numbers = np.array([worst if known.loss is None else known.loss for known in trials])
+        losses = np.clip(losses, -_MAX_LOSS, _MAX_LOSS)
         median = float(np.median(losses))
         if median > losses.min():
             losses = np.minimum(losses, median + _OUTLYING * (median - losses.min()))

@@ -216,6 +216,16 @@ def test_an_absurd_loss_hides_nothing():
     assert statistics.median(bests) < 0.005
 
 
+@pytest.mark.parametrize("model", ["gp", "forest"])
+@pytest.mark.parametrize("values", [(1e308, 1e-3), (0.1,), (1e-12, 2e-12), (-1e308, 1e308)])
+def test_losses_of_any_size_are_modelled(model, values):
+    searcher = make(MIXED, model=model, start=5, candidates=40)
+    for number in range(12):
+        (proposal,) = searcher.ask(1)
+        searcher.tell(ended(proposal, number, values[number % len(values)]))
+    assert proposal.origin["by"] in ("EI", "LCB", "PI")
+
+
 def test_asks_without_a_tell_differ():
     searcher = make(MIXED, start=5, candidates=40)
     for number in range(8):
