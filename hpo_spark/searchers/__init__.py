@@ -15,6 +15,7 @@ from hpo_spark.space import SearchSpace
 __all__ = ["NAMES", "Proposal", "Searcher", "make_searcher"]
 
 _CLASSES = {
+    "bayes": "hpo_spark.searchers.bayes:BayesSearcher",
     "cmaes": "hpo_spark.searchers.cmaes:CmaEsSearcher",
     "de": "hpo_spark.searchers.de:DifferentialEvolutionSearcher",
     "ensemble": "hpo_spark.searchers.ensemble:EnsembleSearcher",

@@ -71,13 +71,13 @@ class Searcher(ABC):
         self.seed = seed
 
     @property
-    def depends_on_clock(self) -> bool:
-        """Whether what it proposes depends on how long trials took."""
+    def ends(self) -> bool:
+        """Whether it ends by itself, without a budget from outside."""
         return False
 
     @property
-    def ends(self) -> bool:
-        """Whether it ends by itself, without a budget from outside."""
+    def depends_on_clock(self) -> bool:
+        """Whether what it proposes depends on how long trials took, so that it is not the same another time."""
         return False
 
     @abstractmethod

@@ -9,7 +9,7 @@ from deap import base
 
 from hpo_spark.errors import ConfigError
 
-__all__ = ["check_choice", "check_positive", "check_shares", "check_toolbox", "check_whole"]
+__all__ = ["check_choice", "check_not_negative", "check_positive", "check_shares", "check_toolbox", "check_whole"]
 
 
 def check_whole(**options: tuple[Any, int]) -> None:
@@ -45,3 +45,10 @@ def check_toolbox(toolbox: Any) -> None:
     """Raise `ConfigError` unless it is None or a DEAP `Toolbox`."""
     if toolbox is not None and not isinstance(toolbox, base.Toolbox):
         raise ConfigError(f"toolbox must be a DEAP Toolbox, which only Python can give, got toolbox={toolbox!r}.")
+
+
+def check_not_negative(**options: Any) -> None:
+    """Raise `ConfigError` unless each is a finite number of 0 or more."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ConfigError(f"{name} must be 0 or more, got {name}={value!r}.")
