@@ -18,7 +18,7 @@ EXTRAS = {
     ],
     "connect": ["pyspark[connect]>=3.5"],
     "sklearn": ["scikit-learn>=1.4"],
-    "bayes": ["scikit-optimize>=0.10"],
+    "bayes": ["scikit-optimize>=0.10", "threadpoolctl>=3"],
     "tpe": ["hyperopt>=0.2.7"],
     "cmaes": ["cmaes>=0.10"],
     "optuna": ["optuna>=4"],

@@ -222,7 +222,7 @@ class BayesSearcher(SequentialSearcher):
     def _fitted(self, what: str, columns: Numbers, losses: Numbers, lies: Numbers) -> Any:
         """A model of what is known, and of lies at what is pending."""
         rows = np.concatenate([columns, lies])
-        # The lie is the least loss: with 8 pending it found better than the mean or the worst, with every model.
+        # The lie is the least loss: with 8 pending a process finds far better by it than by the mean or the worst.
         values = np.concatenate([losses, np.full(len(lies), losses.min())])
         if self._trees is not None:
             return self._trees(rows, values, derive_seed(self.seed, _STREAM, self._n_asked, int(what == "seconds")))
