@@ -1,6 +1,6 @@
 """Every searcher of this package and its peers on the same problems.
 
-    make bench-search                       all of it, about an hour on two cores
+    make bench-search                       all of it, over an hour on two cores
     make bench-search ARGS=--reuse          only what has no result yet from the same code and versions
     python -m benchmarks.search --quick     a smoke run of a minute, which keeps nothing
     python -m benchmarks.search --part tables --only evolution

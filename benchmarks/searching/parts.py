@@ -20,8 +20,8 @@ MAIN = "evolution"
 BUDGETS = {"tables": (25, 50, 100, 200), "bbob": (50, 100, 200)}
 _N_WORKERS = 8
 # What waits where workers are simulated: generations, by what the report calls them, and the main one in batches.
-GENERATIONS = {f"genetic, population {size}": size for size in (8, 16, 20)}
-BATCHES = f"{MAIN}, batches of {_N_WORKERS}"
+GENERATIONS = {f"genetic {size}": size for size in (8, 16, 20)}
+BATCHES = f"batches of {_N_WORKERS}"
 
 _CHECKPOINTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200)
 # The methods that COCO's functions are for unless others are named: each run costs as much as one on a table, and there

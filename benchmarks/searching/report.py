@@ -30,6 +30,9 @@ _ENSEMBLE, _ENSEMBLE_BUDGET, _ENSEMBLE_BOUND = "ensemble", 100, 0.010
 _BEATS_ON_BBOB = ("direct:optuna", "direct:hyperopt", "cmaes", "genetic")
 _COST_MS = 5.0
 
+# What is said of the main searcher beside what waits.
+_AGAINST = ("through", "all", "sooner", "mean")
+
 
 def report_tables(console: Console, part: Part, records: Records, folder: Path) -> list[Goal]:
     """Mean regret on the tables, ranks, tests and the plot."""
@@ -163,52 +166,52 @@ def report_workers(console: Console, part: Part, records: Records, folder: Path)
         title_justify="left",
         caption_justify="left",
     )
+    count, most = part.settings["counts"]
     table.caption = (
-        f"throughput: evaluations a second until the end of evaluation {part.settings['counts'][0]}, over the same of "
-        f"what waits; median of seeds. sooner: seconds until that has ended, over those until {MAIN} was as good as it "
-        f"was then; median of seeds; 0: never within {part.settings['counts'][-1]} evaluations. on average: the same "
-        "of the regret averaged over seeds."
+        f"through: throughput, evaluations a second until {count} had ended, over the same of what waits; median of "
+        f"seeds. all: the same until the first {count} that began had ended, stragglers too. sooner: the seconds until "
+        f"what waits had ended {count}, over those until {MAIN} was as good as that was then; median of seeds; 0: not "
+        f"within {most} evaluations. mean: the same of the regret averaged over seeds."
     )
     table.add_column("")
     for name in waiting:
-        for header in ("throughput", "sooner", "on average"):
-            table.add_column(f"{name}: {header}", justify="right")
+        for place, header in enumerate(_AGAINST):
+            table.add_column(f"{name if place == 0 else ''}\n{header}", justify="right")
     figures = []
     for problem in part.problems:
         found = [_against(records[MAIN].rows[problem], records[name].rows[problem]) for name in waiting]
         figures.append([figure for each in found for figure in each])
-        table.add_row(problem, *(f"{figure:.2f}" for figure in figures[-1]))
+        table.add_row(problem, *(f"{figure:.3g}" for figure in figures[-1]))
     table.add_section()
     columns = np.array(figures)
     for title, summary in (("median", np.median(columns, axis=0)), ("best", columns.max(axis=0))):
-        table.add_row(title, *(f"{figure:.2f}" for figure in summary))
+        table.add_row(title, *(f"{figure:.3g}" for figure in summary))
     console.print(table)
     goals = []
     for place, name in enumerate(waiting):
         if name in GENERATIONS:
-            throughput, sooner = columns[:, 3 * place], columns[:, 3 * place + 1]
+            throughput, _, sooner, _ = columns[:, len(_AGAINST) * place : len(_AGAINST) * (place + 1)].T
             goals += [
                 Goal(f"throughput against {name}, median", float(np.median(throughput)), 2.0, form=".2f"),
                 Goal(f"throughput against {name}, best", float(throughput.max()), 3.0, form=".2f"),
-                Goal(f"its quality sooner than {name}, median", float(np.median(sooner)), 5.0, form=".2f"),
+                Goal(f"quality of {name} so many times sooner, median", float(np.median(sooner)), 5.0, form=".2f"),
             ]
     return goals
 
 
-def _against(free: Mapping[int, Simulated], waiting: Mapping[int, Simulated]) -> tuple[float, float, float]:
-    """Throughput, and how much sooner it was as good: in the median, and on average."""
-    throughput, sooner, finals, ends = [], [], [], []
+def _against(free: Mapping[int, Simulated], waiting: Mapping[int, Simulated]) -> list[float]:
+    """The figures of ``_AGAINST``."""
+    ratios, finals, ends = [], [], []
     for seed in sorted(set(free) & set(waiting)):
-        (end, *_), *changes = waiting[seed]
-        final = next(regret for seconds, regret in reversed(changes) if seconds <= end)
-        throughput.append(end / free[seed][0][0])
-        sooner.append(end / first_time(free[seed][1:], final))
-        finals.append(final)
+        (end, *_), (last, *_), *changes = waiting[seed]
+        finals.append(next(regret for seconds, regret in reversed(changes) if seconds <= end))
         ends.append(end)
-    times = np.unique([seconds for run in free.values() for seconds, _ in run[1:]])
-    good = times[mean_curve([run[1:] for run in free.values()], times) <= np.mean(finals)]
-    on_average = float(np.mean(ends) / good[0]) if len(good) else 0.0
-    return float(np.median(throughput)), float(np.median(sooner)), on_average
+        (free_end, *_), (free_last, *_), *free_changes = free[seed]
+        ratios.append([end / free_end, last / free_last, end / first_time(free_changes, finals[-1])])
+    all_changes = [run[2:] for run in free.values()]
+    times = np.unique([seconds for changes in all_changes for seconds, _ in changes])
+    good = times[mean_curve(all_changes, times) <= np.mean(finals)]
+    return [*np.median(ratios, axis=0).tolist(), float(np.mean(ends) / good[0]) if len(good) else 0.0]
 
 
 def report_cost(console: Console, part: Part, records: Records, folder: Path) -> list[Goal]:

@@ -57,23 +57,27 @@ def simulate(searcher: Asked, problem: Problem, seed: int, n_workers: int, count
         problem: What says how good configurations are, and how long they take.
         seed: Of the observations.
         n_workers: Evaluations that run at once.
-        counts: The numbers of evaluations whose end is asked for; the largest ends the run, and what runs then is lost.
+        counts: Numbers of evaluations; the run ends with the end of the largest, whatever still runs then.
 
     Returns:
-        First the seconds after which each of ``counts`` evaluations had ended (the last where the search ended before),
-        then a pair for each change of the incumbent: the seconds, and its regret.
+        First for each of ``counts`` the seconds after which so many evaluations had ended, whichever; then those after
+        which the first so many that began had ended, stragglers too; then a pair for each change of the incumbent: the
+        seconds, and its regret. A search that ends before has the seconds of its end.
     """
     rng = generator(seed)
     running: list[tuple[float, int, Trial, Outcome]] = []
-    now, number, n_ended, best = 0.0, 0, 0, math.inf
-    ends: list[float] = []
+    now, best, number, n_ended = 0.0, math.inf, 0, 0
+    ended_after = dict.fromkeys(counts, math.nan)
+    all_after = dict.fromkeys(counts, 0.0)
     changes: Simulated = []
     while n_ended < max(counts):
-        for proposal in searcher.ask(n_workers - len(running)) if len(running) < n_workers else []:
+        for proposal in searcher.ask(n_workers - len(running)):
             outcome = problem.evaluate(proposal.params, rng)
             trial = Trial(number, proposal.params, 0, token=proposal.token, origin=proposal.origin)
-            heapq.heappush(running, (now + outcome.seconds, number, trial, outcome))
+            end = now + outcome.seconds
+            heapq.heappush(running, (end, number, trial, outcome))
             number += 1
+            all_after |= {count: max(after, end) for count, after in all_after.items() if number <= count}
         if not running:
             break
         now, _, trial, outcome = heapq.heappop(running)
@@ -82,9 +86,9 @@ def simulate(searcher: Asked, problem: Problem, seed: int, n_workers: int, count
         if outcome.loss < best:
             best = outcome.loss
             changes.append([rounded(now), rounded(outcome.regret)])
-        if n_ended in counts:
-            ends.append(rounded(now))
-    return [[*ends, *[rounded(now)] * (len(counts) - len(ends))], *changes]
+        ended_after |= {count: now for count in counts if n_ended <= count}
+    figures = [[rounded(seconds) for seconds in after.values()] for after in (ended_after, all_after)]
+    return [*figures, *changes]
 
 
 def first_time(changes: Simulated, regret: float) -> float:
@@ -99,4 +103,5 @@ def mean_curve(runs: Sequence[Simulated], times: np.ndarray) -> np.ndarray:
         places = np.searchsorted([seconds for seconds, _ in changes], times, side="right") - 1
         regrets = np.array([regret for _, regret in changes])
         curves.append(np.where(places >= 0, regrets[places], np.nan))
-    return np.array(curves).mean(axis=0)
+    found: np.ndarray = np.mean(curves, axis=0)
+    return found
