@@ -80,6 +80,6 @@ METHODS = {
     "direct:hyperopt": _peer(peer_hyperopt.HyperoptPeer),
     "direct:optuna": _peer(peer_optuna.OptunaPeer),
     "direct:optuna-distinct": _peer(peer_optuna.OptunaPeer, repeats=False),
-    "direct:skopt-forest": _peer(peer_skopt.SkoptPeer, max_seeds=3, model="ET"),
+    "direct:skopt-forest": _peer(peer_skopt.SkoptPeer, max_seeds=2, model="ET"),
     "direct:skopt-gp": _peer(peer_skopt.SkoptPeer, max_seeds=2, max_evaluations=100, model="GP"),
 }

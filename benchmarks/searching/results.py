@@ -51,9 +51,9 @@ def read(path: Path) -> dict[str, Record]:
 
 
 def write(path: Path, records: Mapping[str, Record]) -> None:
-    """Keep records, a line a problem, so that versions of the file can be compared."""
+    """Keep the records that have rows, a line a problem, so that versions of the file can be compared."""
     blocks = []
-    for name, record in sorted(records.items()):
+    for name, record in sorted((name, record) for name, record in records.items() if record.rows):
         lines = ",\n".join(
             f"   {json.dumps(problem)}: {json.dumps(dict(sorted(rows.items())))}"
             for problem, rows in sorted(record.rows.items())
