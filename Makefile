@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage bench-scale bench-flat clean
+.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -57,6 +57,9 @@ bench-scale: $(BENCH_STAMP)  ## Keep 64 slots busy
 
 bench-flat: $(BENCH_STAMP)  ## Watch the driver's memory over 100,000 submissions
 	$(BIN)/python -m benchmarks.stage --flat
+
+bench-search: $(BENCH_STAMP)  ## Compare the searchers with their peers; ARGS=--reuse runs only what has changed
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
 clean:  ## Remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

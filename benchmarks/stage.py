@@ -42,6 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peers
+from benchmarks.goals import Goal
 from hpo_spark import SparkExecutor
 from hpo_spark.session import open_session
 from hpo_spark.versions import versions
@@ -288,35 +289,6 @@ def _cells(columns: Iterable[Column], timings: Iterable[Timing | None]) -> list[
         for column, timing in zip(columns, timings, strict=True)
         for write in column.cells.values()
     ]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a figure must reach.
-
-    Attributes:
-        what: What was measured.
-        value: The figure.
-        bound: What it must be.
-        at_least: Whether more is better.
-        form: How figures are written.
-    """
-
-    what: str
-    value: float
-    bound: float
-    at_least: bool = True
-    form: str = ".3f"
-
-    @property
-    def met(self) -> bool:
-        """Whether the figure is good enough."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    def __str__(self) -> str:
-        side = "at least" if self.at_least else "at most"
-        verdict = "met" if self.met else "missed"
-        return f"{self.what}: {self.value:{self.form}}, goal {side} {self.bound:{self.form}}: {verdict}"
 
 
 def goals_of(timings: Timings) -> list[Goal]:

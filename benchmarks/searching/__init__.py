@@ -1,0 +1,1 @@
+"""What `benchmarks.search` is made of: problems, peers, runs, and what becomes of their results."""
