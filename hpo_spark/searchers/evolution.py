@@ -37,7 +37,9 @@ _STREAM = 0xE701
 # Batches without a new child, before the neighbourhood counts as used up.
 _MAX_ATTEMPTS = 10
 # Trials that the surrogate sees: half of them the best, the others spread evenly over the rest.
-_MAX_POINTS = 120
+_MAX_POINTS = 100
+# Running trials that it sees.
+_MAX_PENDING = 32
 
 
 class EvolutionSearcher(SequentialSearcher):
@@ -155,7 +157,10 @@ class EvolutionSearcher(SequentialSearcher):
         worst = self.history.worst_loss
         losses = np.array([worst if (loss := known.loss) is None else loss for known in chosen])
         scores = rank_scores(places, losses, len(ranked))
-        return expected_improvement(self._genome, np.array([self._genes[known.key] for known in chosen]), scores, at)
+        genes = np.array([self._genes[known.key] for known in chosen])
+        running = self.history.pending[:_MAX_PENDING]
+        pending = np.array([self._genome.encode(params) for params in running]).reshape(-1, len(self.space))
+        return expected_improvement(self._genome, genes, scores, pending, at)
 
     def _bred(self, parents: list[Individual]) -> Individual:
         first, second = self.toolbox.select(parents, 2)

@@ -9,6 +9,8 @@ References:
     Rasmussen and Williams (2006), "Gaussian processes for machine learning", MIT Press: algorithm 2.1, eq. 4.17, 5.8.
     Jones, Schonlau and Welch (1998), "Efficient global optimization of expensive black-box functions", Journal of
     Global Optimization 13, 455-492: eq. 15.
+    Ginsbourger, Le Riche and Carraro (2010), "Kriging is well-suited to parallelize optimization", Springer: pending
+    trials, as the Kriging believer has them.
     Hvarfner, Hellsten and Nardi (2024), "Vanilla Bayesian optimization performs great in high dimensions", ICML:
     length scales that grow with the root of the number of genes.
 """
@@ -30,8 +32,6 @@ __all__ = ["expected_improvement", "rank_scores"]
 # noise: a rank is never exact.
 _LENGTHS = (0.2, 0.4, 0.8)
 _NOISES = (0.02, 0.2)
-# Their likelihood is that of every second point: a fit takes an eighth of the time.
-_EVERY = 2
 # To which improvements are rounded: sums differ in the last digits from one processor to another.
 _DIGITS = 9
 
@@ -49,13 +49,14 @@ def rank_scores(places: npt.NDArray[np.intp], losses: Genes, n_trials: int) -> G
     return np.asarray((np.bincount(group, scores) / np.bincount(group))[group])
 
 
-def expected_improvement(genome: Genome, genes: Genes, scores: Genes, at: Genes) -> Genes:
+def expected_improvement(genome: Genome, genes: Genes, scores: Genes, pending: Genes, at: Genes) -> Genes:
     """How much a configuration is expected to improve on the best of the trials, noise apart.
 
     Args:
         genome: What the genes are.
         genes: Those of the trials, shape (trials, genes), NaN for inactive genes.
         scores: Shape (trials,), smaller being better.
+        pending: Genes of trials that run, taken to score what is expected of them: there is less to learn near them.
         at: Shape (places, genes), NaN for inactive genes.
 
     Returns:
@@ -65,9 +66,12 @@ def expected_improvement(genome: Genome, genes: Genes, scores: Genes, at: Genes)
         return np.zeros(len(at))
     scores = (scores - scores.mean()) / scores.std()
     there, here = _coordinates(genome, genes), _coordinates(genome, at)
-    between = _distance(there, there)
-    scale, noise = _likeliest(between[::_EVERY, ::_EVERY], scores[::_EVERY], math.sqrt(len(genome)))
-    root, white, variance = _fitted(_matern(between / scale), noise, scores)
+    scale, noise, (root, white, variance) = _likeliest(_distance(there, there), scores, math.sqrt(len(genome)))
+    if len(pending):
+        running = _coordinates(genome, pending)
+        reach = solve_triangular(root, _matern(_distance(there, running) / scale), lower=True, check_finite=False)
+        there, scores = np.concatenate([there, running]), np.concatenate([scores, white @ reach])
+        root, white, _ = _fitted(_matern(_distance(there, there) / scale), noise, scores)
     reach = solve_triangular(root, _matern(_distance(there, here) / scale), lower=True, check_finite=False)
     mean = white @ reach
     spread = np.sqrt(variance * np.maximum(1 - np.einsum("ij,ij->j", reach, reach), 1e-9))
@@ -78,17 +82,17 @@ def expected_improvement(genome: Genome, genes: Genes, scores: Genes, at: Genes)
     return np.asarray(np.round(spread * (gain * ndtr(gain) + density), _DIGITS))
 
 
-def _likeliest(between: Genes, scores: Genes, unit: float) -> tuple[float, float]:
-    """The length scale and the noise under which the scores are likeliest, the signal's variance being free."""
-    likeliest, best = (unit * _LENGTHS[-1], _NOISES[-1]), -math.inf
+def _likeliest(between: Genes, scores: Genes, unit: float) -> tuple[float, float, tuple[Genes, Genes, float]]:
+    """The length scale and noise under which the scores are likeliest, the signal's variance free, and that fit."""
+    fits = []
     for length in _LENGTHS:
         signal = _matern(between / (unit * length))
         for noise in _NOISES:
-            root, _, variance = _fitted(signal, noise, scores)
+            root, white, variance = _fitted(signal, noise, scores)
             evidence = -0.5 * len(scores) * math.log(variance) - float(np.log(np.diag(root)).sum())
-            if evidence > best:
-                likeliest, best = (unit * length, noise), evidence
-    return likeliest
+            fits.append((evidence, unit * length, noise, (root, white, variance)))
+    _, scale, noise, fit = max(fits, key=lambda fit: fit[0])
+    return scale, noise, fit
 
 
 def _fitted(signal: Genes, noise: float, scores: Genes) -> tuple[Genes, Genes, float]:
