@@ -1,20 +1,19 @@
-"""Asynchronous steady-state elitist evolution on DEAP's toolbox, with a Parzen screen: the default.
+"""Asynchronous steady-state elitist evolution on DEAP's toolbox, its children screened by a surrogate: the default.
 
     start     a Latin hypercube
-    each ask  breed children of the best trials, by crossover and mutation, until enough of them are new;
-              propose the one that is likeliest to be good: by two Parzen windows, over the best trials and the rest
+    each ask  breed children of the best trials, by crossover and mutation, and add all neighbours of the very best;
+              propose the new one that is expected to improve most, by a Gaussian process over the trials' ranks
 
 Nothing waits: whatever has ended by now is the population. A repeat is never proposed.
 
 References:
-    Bergstra, Bardenet, Bengio and Kegl (2011), "Algorithms for hyper-parameter optimization", NIPS 24: the ratio of two
-    densities that screens the children.
+    Jin (2011), "Surrogate-assisted evolutionary computation: recent advances and future challenges", Swarm and
+    Evolutionary Computation 1, 61-70: the screen, there called pre-selection.
     McKay, Beckman and Conover (1979), Technometrics 21, 239-245: the start.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 
@@ -26,30 +25,33 @@ from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
 from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_toolbox, check_whole
-from hpo_spark.searchers.parzen import log_density
+from hpo_spark.searchers.surrogate import expected_improvement, rank_scores
 from hpo_spark.seeds import derive_seed, seeded
-from hpo_spark.space import Params, SearchSpace
+from hpo_spark.space import SearchSpace
+from hpo_spark.trial import Trial
 
 __all__ = ["EvolutionSearcher"]
 
 # Keeps these draws apart from those of trial n, which has a seed from the same study.
 _STREAM = 0xE701
-# Attempts to breed one new child, before the neighbourhood counts as used up.
+# Batches without a new child, before the neighbourhood counts as used up.
 _MAX_ATTEMPTS = 10
-# With n trials an immigrant comes instead of a child with probability _IMMIGRANTS / (1 + n / 50).
-_IMMIGRANTS, _IMMIGRANTS_FADE = 0.1, 50
-# The share of trials that count as good, and how many at most.
-_GOOD_SHARE, _MAX_GOOD = 0.15, 25
+# Trials that the surrogate sees: half of them the best, the others spread evenly over the rest.
+_MAX_POINTS = 100
+# Running trials that it sees.
+_MAX_PENDING = 32
 
 
 class EvolutionSearcher(SequentialSearcher):
-    """Breeds from the best trials whenever it is asked, and screens the children by density.
+    """Breeds from the best trials whenever it is asked, and screens their children.
 
     Args:
         space, directions, seed: As for every searcher.
         population: The best trials that may become parents; 2 or more.
         start: Points of the Latin hypercube, with those that are known already; 1 or more.
-        children: New children of which one is proposed; 1 for no screen.
+        children: Children bred for an ask; one is proposed.
+        neighbours: The best trials of which everything that differs in one gene joins the children; 1 child and 0
+            neighbours leave nothing to choose from.
         cxpb: Probability that a child has two parents, in [0, 1].
         mutpb: Probability that a child is mutated, in [0, 1].
         indpb: Probability that one gene of a mutated child changes, in [0, 1]; None for 1 / genes.
@@ -74,6 +76,7 @@ class EvolutionSearcher(SequentialSearcher):
         population: int = 10,
         start: int = 10,
         children: int = 24,
+        neighbours: int = 3,
         cxpb: float = 0.5,
         mutpb: float = 0.9,
         indpb: float | None = None,
@@ -82,14 +85,16 @@ class EvolutionSearcher(SequentialSearcher):
         toolbox: base.Toolbox | None = None,
     ) -> None:
         super().__init__(space, directions, seed)
-        check_whole(population=(population, 2), start=(start, 1), children=(children, 1))
+        check_whole(population=(population, 2), start=(start, 1), children=(children, 1), neighbours=(neighbours, 0))
         check_whole(tournament_size=(tournament_size, 1))
         indpb = 1 / len(space) if indpb is None else indpb
         check_shares(cxpb=cxpb, mutpb=mutpb, indpb=indpb, sigma=sigma)
-        self._n_parents, self._n_children = population, children
-        self._cxpb, self._mutpb = cxpb, mutpb
+        self._n_parents, self._n_children, self._n_neighbours = population, children, neighbours
+        self._cxpb, self._mutpb, self._sigma = cxpb, mutpb, sigma
         self._genome = Genome(space)
+        # The genes of each configuration that has ended, by its key, and what they are as bytes.
         self._genes: dict[str, Genes] = {}
+        self._ended: set[bytes] = set()
         self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(start)
         self.toolbox = base.Toolbox()
         self.toolbox.register("mate", tools.cxUniform, indpb=0.5)
@@ -100,46 +105,62 @@ class EvolutionSearcher(SequentialSearcher):
             if toolbox is not None and hasattr(toolbox, name):
                 setattr(self.toolbox, name, getattr(toolbox, name))
 
+    def tell(self, trial: Trial) -> None:
+        """Learn how a trial ended; in any order, also of trials that were never asked for."""
+        super().tell(trial)
+        key = self.space.key(trial.params)
+        if key not in self._genes:
+            self._genes[key] = genes = self._genome.encode(trial.params)
+            self._ended.add(genes.tobytes())
+
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
         n_known = self.history.n_seen
         if n_known < len(self._start):
             params = self.space.decode(self._start[n_known].tolist())
             if params not in self.history:
                 return Proposal(params, origin={"by": "start"})
-        n_ended = len(self.history)
-        if n_ended > 1 and rng.random() >= _IMMIGRANTS / (1 + n_ended / _IMMIGRANTS_FADE):
+        if len(self.history) > 1:
             with seeded(derive_seed(self.seed, _STREAM, self._n_asked)):
-                child = self._best_child()
-            if child is not None:
-                return child
+                for _ in range(_MAX_ATTEMPTS):
+                    if (child := self._best_child()) is not None:
+                        return child
         drawn = self.history.draw_unseen(rng)
         return None if drawn is None else Proposal(drawn, origin={"by": "draw"})
 
     def _best_child(self) -> Proposal | None:
-        """Of a batch of new children the likeliest to be good; None where none is new."""
-        ranked = self.history.ranked
-        parents = [self._individual(rank, known) for rank, known in enumerate(ranked[: self._n_parents])]
-        children: dict[str, tuple[Individual, Params]] = {}
-        for _ in range(_MAX_ATTEMPTS * self._n_children):
-            child = self._bred(parents)
-            params = self.space.decode(child)
-            key = self.space.key(params)
-            if not self.history.has_seen(key):
-                children[key] = child, params
-            if len(children) == self._n_children:
-                break
-        if not children:
+        """Of a batch of children the most promising that is new; None where none is."""
+        best = self.history.ranked[: max(self._n_parents, self._n_neighbours)]
+        parents = [self._individual(rank, known) for rank, known in enumerate(best)]
+        bred = [self._bred(parents[: self._n_parents]) for _ in range(self._n_children)]
+        family: list[tuple[list[float], list[int]]] = [(list(child), child.parents) for child in bred]
+        for parent in parents[: self._n_neighbours]:
+            around = self._genome.neighbours(parent.with_all_genes(), self._sigma)
+            family += [(genes, parent.parents) for genes in around]
+        genes = self._genome.repair(np.array([genes for genes, _ in family]))
+        new = [index for index, row in enumerate(genes) if row.tobytes() not in self._ended]
+        if not new:
             return None
-        candidates = list(children.values())
-        genes = np.array([self._genome.active(child, params) for child, params in candidates])
-        child, params = candidates[int(np.argmax(self._promise(ranked, genes)))]
-        return Proposal(params, origin={"by": "evolution", "parents": child.parents})
+        genes = genes[new]
+        for index in np.argsort(-self._promise(genes), kind="stable"):
+            params = self.space.decode(np.nan_to_num(genes[index], nan=0.5).tolist())
+            if params not in self.history:
+                return Proposal(params, origin={"by": "evolution", "parents": family[new[index]][1]})
+        return None
 
-    def _promise(self, ranked: Sequence[Known], at: Genes) -> Genes:
-        """How much likelier good trials are than others, at genes of shape (children, genes): its logarithm."""
-        genes = np.array([self._genes_of(known) for known in ranked])
-        n_good = min(_MAX_GOOD, max(2, math.ceil(_GOOD_SHARE * len(ranked))))
-        return log_density(self._genome, genes[:n_good], at) - log_density(self._genome, genes[n_good:], at)
+    def _promise(self, at: Genes) -> Genes:
+        """What is expected of children, shape (children, genes): their improvement on the best."""
+        ranked = self.history.ranked
+        n_best = min(len(ranked), _MAX_POINTS // 2)
+        rest = np.linspace(n_best, len(ranked) - 1, min(len(ranked) - n_best, _MAX_POINTS - n_best)).astype(int)
+        places = np.concatenate([np.arange(n_best), rest])
+        chosen = [ranked[place] for place in places]
+        worst = self.history.worst_loss
+        losses = np.array([worst if (loss := known.loss) is None else loss for known in chosen])
+        scores = rank_scores(places, losses, len(ranked))
+        genes = np.array([self._genes[known.key] for known in chosen])
+        running = self.history.pending[:_MAX_PENDING]
+        pending = np.array([self._genome.encode(params) for params in running]).reshape(-1, len(self.space))
+        return expected_improvement(self._genome, genes, scores, pending, at)
 
     def _bred(self, parents: list[Individual]) -> Individual:
         first, second = self.toolbox.select(parents, 2)
@@ -149,16 +170,10 @@ class EvolutionSearcher(SequentialSearcher):
             child.parents = [*first.parents, *second.parents]
         if random.random() < self._mutpb:
             (child,) = self.toolbox.mutate(child)
-        self._genome.repair(child)
         return child
 
     def _individual(self, rank: int, known: Known) -> Individual:
         """A trial as a parent; its fitness is its rank, since the worst stand in for those without a value."""
-        individual = Individual(self._genes_of(known).tolist(), parents=[known.trial.number])
+        individual = Individual(self._genes[known.key].tolist(), parents=[known.trial.number])
         individual.fitness.values = (float(rank),)
         return individual
-
-    def _genes_of(self, known: Known) -> Genes:
-        if known.key not in self._genes:
-            self._genes[known.key] = self._genome.encode(known.trial.params)
-        return self._genes[known.key]

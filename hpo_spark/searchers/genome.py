@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,12 @@ Genes = npt.NDArray[np.float64]
 
 # With more levels than this a parameter is as good as continuous, and only rounds when it is decoded.
 _MAX_LEVELS = 64
+# What stands for a gene that is none: the middle, nearest to all.
+_NEUTRAL = 0.5
+# Sets of active genes to remember.
+_MAX_PATTERNS = 10_000
+# A neighbour's step along a continuous gene, as shares of a mutation's: the last ones refine.
+_STEPS = (1.0, 1.0, 0.3, 0.3, 0.1, 0.1)
 
 
 class Genome:
@@ -39,36 +46,66 @@ class Genome:
         self.levels = [_levels_of(space[name]) for name in space]
         self.is_unordered = [_is_unordered(space[name]) for name in space]
         self.resolution = np.array([0.0 if levels is None else 1 / len(levels) for levels in self.levels])
+        parents = {parent for name in space for parent in space[name].when or {}}
+        self._switches = [index for index, name in enumerate(space) if name in parents]
+        self._patterns: dict[tuple[float, ...], npt.NDArray[np.bool_]] = {}
         # Levels are sorted, so that the nearest lies between the same midpoints.
-        self._midpoints = [None if levels is None else (levels[1:] + levels[:-1]) / 2 for levels in self.levels]
+        self._midpoints: list[list[float]] = [
+            [] if levels is None else ((levels[1:] + levels[:-1]) / 2).tolist() for levels in self.levels
+        ]
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def level_of(self, index: int, gene: float) -> int:
         """The level nearest to a gene that has levels."""
-        midpoints = self._midpoints[index]
-        assert midpoints is not None
-        return int(midpoints.searchsorted(gene))
+        return bisect_left(self._midpoints[index], gene)
 
-    def snap(self, index: int, gene: float) -> float:
-        """The gene itself if it is continuous, else its nearest level's."""
-        levels = self.levels[index]
-        return gene if levels is None else float(levels[self.level_of(index, gene)])
+    def repair(self, genes: Genes) -> Genes:
+        """Genes of the space: those that lie outside put back to the edge, discrete ones to their nearest level.
 
-    def repair(self, individual: Individual) -> None:
-        """Put genes that lie outside back to the edge, and discrete ones to their nearest level."""
-        for index, gene in enumerate(individual):
-            inside = random.random() if math.isnan(gene) else min(1.0, max(0.0, gene))
-            individual[index] = self.snap(index, inside)
+        Args:
+            genes: Shape (individuals, genes).
 
-    def active(self, genes: Sequence[float], params: Mapping[str, Any]) -> Genes:
-        """The genes of a configuration, NaN for parameters that are not active in it."""
-        return np.array([gene if name in params else np.nan for name, gene in zip(self._space, genes, strict=True)])
+        Returns:
+            The same shape, NaN for genes of parameters that are not active.
+        """
+        repaired = np.clip(np.nan_to_num(genes, nan=_NEUTRAL), 0.0, 1.0)
+        for index, levels in enumerate(self.levels):
+            if levels is not None:
+                repaired[:, index] = levels[np.array(self._midpoints[index]).searchsorted(repaired[:, index])]
+        if self._switches:
+            patterns = [self._pattern(row) for row in repaired]
+            repaired[~np.array(patterns)] = np.nan
+        return repaired
+
+    def neighbours(self, genes: Sequence[float], sigma: float) -> list[list[float]]:
+        """All that differ in one gene: each other level, and for a continuous gene normal steps, wide and narrow.
+
+        Args:
+            genes: None of them NaN.
+            sigma: Standard deviation of the widest steps.
+        """
+        found = []
+        for index, (gene, levels) in enumerate(zip(genes, self.levels, strict=True)):
+            places = [_reflected(random.gauss(gene, sigma * share)) for share in _STEPS] if levels is None else levels
+            found += [[*genes[:index], float(place), *genes[index + 1 :]] for place in places if place != gene]
+        return found
 
     def encode(self, params: Mapping[str, Any]) -> Genes:
         """The genes of a configuration, NaN for parameters that are not active in it."""
-        return self.active(self._space.encode(params), params)
+        genes = self._space.encode(params)
+        return np.array([gene if name in params else np.nan for name, gene in zip(self._space, genes, strict=True)])
+
+    def _pattern(self, genes: Genes) -> npt.NDArray[np.bool_]:
+        """Which genes are active; only those that others depend on matter."""
+        switches = tuple(genes[self._switches].tolist())
+        if switches not in self._patterns:
+            if len(self._patterns) >= _MAX_PATTERNS:
+                self._patterns.clear()
+            params = self._space.decode(genes.tolist())
+            self._patterns[switches] = np.array([name in params for name in self._space])
+        return self._patterns[switches]
 
 
 def _levels_of(parameter: Parameter) -> Genes | None:
