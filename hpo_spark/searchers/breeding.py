@@ -1,4 +1,4 @@
-"""Children of trials, bred by a DEAP toolbox until enough of them are new."""
+"""Children of trials, bred by the operators of a DEAP toolbox."""
 
 from __future__ import annotations
 
@@ -7,56 +7,33 @@ from collections.abc import Callable, Iterable
 
 from deap import base
 
-from hpo_spark.searchers.genome import Genome, Individual
-from hpo_spark.searchers.history import History
+from hpo_spark.searchers.genome import Individual
 from hpo_spark.searchers.options import check_toolbox
-from hpo_spark.space import Params, SearchSpace
 
 __all__ = ["Breeder", "complete_toolbox"]
-
-# Attempts to breed one new child, before the neighbourhood counts as used up.
-_MAX_ATTEMPTS = 10
 
 
 class Breeder:
     """Breeds by ``mate`` and ``mutate`` of a toolbox; draws from the global generators, which the caller seeds.
 
     Args:
-        space: Of what configurations.
-        genome: The genes of the space.
-        toolbox: Has ``mate`` and ``mutate``. Genes that they take outside are put back to the edge, and discrete ones
-            to their nearest level.
+        toolbox: Has ``mate`` and ``mutate``, which may take genes outside [0, 1].
         cxpb: Probability that a child has two parents, in [0, 1].
         mutpb: Probability that a child is mutated, in [0, 1].
     """
 
-    def __init__(self, space: SearchSpace, genome: Genome, toolbox: base.Toolbox, cxpb: float, mutpb: float) -> None:
-        self._space, self._genome, self._toolbox = space, genome, toolbox
+    def __init__(self, toolbox: base.Toolbox, cxpb: float, mutpb: float) -> None:
+        self._toolbox = toolbox
         self._cxpb, self._mutpb = cxpb, mutpb
 
-    def new_children(
-        self, draw_parents: Callable[[], Iterable[Individual]], history: History, n: int
-    ) -> list[tuple[Individual, Params]]:
-        """Up to ``n`` children that differ, and that the history does not know; fewer where hardly any is left.
+    def litter(self, draw_parents: Callable[[], Iterable[Individual]], n: int) -> list[Individual]:
+        """As many children, some of which may be alike.
 
         Args:
             draw_parents: Gives the two parents of a child.
-            history: What is known.
-            n: How many; 1 or more.
-
-        Returns:
-            Each child and the configuration that it stands for.
+            n: How many.
         """
-        children: dict[str, tuple[Individual, Params]] = {}
-        for _ in range(_MAX_ATTEMPTS * n):
-            child = self._child(*draw_parents())
-            params = self._space.decode(child)
-            key = self._space.key(params)
-            if not history.has_seen(key):
-                children[key] = child, params
-            if len(children) == n:
-                break
-        return list(children.values())
+        return [self._child(*draw_parents()) for _ in range(n)]
 
     def _child(self, first: Individual, second: Individual) -> Individual:
         child = first.with_all_genes()
@@ -65,7 +42,6 @@ class Breeder:
             child.parents = sorted({*first.parents, *second.parents})
         if random.random() < self._mutpb:
             (child,) = self._toolbox.mutate(child)
-        self._genome.repair(child)
         return child
 
 

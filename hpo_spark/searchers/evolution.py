@@ -14,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,9 +21,10 @@ from deap import base, tools
 from scipy.stats import qmc
 
 from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
+from hpo_spark.searchers.breeding import Breeder, complete_toolbox
 from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
-from hpo_spark.searchers.options import check_shares, check_toolbox, check_whole
+from hpo_spark.searchers.options import check_shares, check_whole
 from hpo_spark.searchers.surrogate import expected_improvement, rank_scores
 from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
@@ -90,20 +90,18 @@ class EvolutionSearcher(SequentialSearcher):
         indpb = 1 / len(space) if indpb is None else indpb
         check_shares(cxpb=cxpb, mutpb=mutpb, indpb=indpb, sigma=sigma)
         self._n_parents, self._n_children, self._n_neighbours = population, children, neighbours
-        self._cxpb, self._mutpb, self._sigma = cxpb, mutpb, sigma
+        self._sigma = sigma
         self._genome = Genome(space)
         # The genes of each configuration that has ended, by its key, and what they are as bytes.
         self._genes: dict[str, Genes] = {}
         self._ended: set[bytes] = set()
         self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(start)
-        self.toolbox = base.Toolbox()
-        self.toolbox.register("mate", tools.cxUniform, indpb=0.5)
-        self.toolbox.register("mutate", mutate_mixed, genome=self._genome, sigma=sigma, indpb=indpb)
-        self.toolbox.register("select", tools.selTournament, tournsize=tournament_size)
-        check_toolbox(toolbox)
-        for name in ("mate", "mutate", "select"):
-            if toolbox is not None and hasattr(toolbox, name):
-                setattr(self.toolbox, name, getattr(toolbox, name))
+        own = base.Toolbox()
+        own.register("mate", tools.cxUniform, indpb=0.5)
+        own.register("mutate", mutate_mixed, genome=self._genome, sigma=sigma, indpb=indpb)
+        own.register("select", tools.selTournament, tournsize=tournament_size)
+        self.toolbox = complete_toolbox(toolbox, own, ("mate", "mutate", "select"))
+        self._breeder = Breeder(self.toolbox, cxpb, mutpb)
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended; in any order, also of trials that were never asked for."""
@@ -131,20 +129,22 @@ class EvolutionSearcher(SequentialSearcher):
         """Of a batch of children the most promising that is new; None where none is."""
         best = self.history.ranked[: max(self._n_parents, self._n_neighbours)]
         parents = [self._individual(rank, known) for rank, known in enumerate(best)]
-        bred = [self._bred(parents[: self._n_parents]) for _ in range(self._n_children)]
-        family: list[tuple[list[float], list[int]]] = [(list(child), child.parents) for child in bred]
+        family = self._breeder.litter(
+            lambda: self.toolbox.select(parents[: self._n_parents], 2),
+            self._n_children,
+        )
         for parent in parents[: self._n_neighbours]:
             around = self._genome.neighbours(parent.with_all_genes(), self._sigma)
-            family += [(genes, parent.parents) for genes in around]
-        genes = self._genome.repair(np.array([genes for genes, _ in family]))
+            family += [Individual(genes, parent.parents) for genes in around]
+        genes = self._genome.repair(np.array(family))
         new = [index for index, row in enumerate(genes) if row.tobytes() not in self._ended]
         if not new:
             return None
         genes = genes[new]
         for index in np.argsort(-self._promise(genes), kind="stable"):
-            params = self.space.decode(np.nan_to_num(genes[index], nan=0.5).tolist())
+            params = self._genome.decode(genes[index])
             if params not in self.history:
-                return Proposal(params, origin={"by": "evolution", "parents": family[new[index]][1]})
+                return Proposal(params, origin={"by": "evolution", "parents": family[new[index]].parents})
         return None
 
     def _promise(self, at: Genes) -> Genes:
@@ -161,16 +161,6 @@ class EvolutionSearcher(SequentialSearcher):
         running = self.history.pending[:_MAX_PENDING]
         pending = np.array([self._genome.encode(params) for params in running]).reshape(-1, len(self.space))
         return expected_improvement(self._genome, genes, scores, pending, at)
-
-    def _bred(self, parents: list[Individual]) -> Individual:
-        first, second = self.toolbox.select(parents, 2)
-        child: Individual = first.with_all_genes()
-        if random.random() < self._cxpb:
-            self.toolbox.mate(child, second.with_all_genes())
-            child.parents = [*first.parents, *second.parents]
-        if random.random() < self._mutpb:
-            (child,) = self.toolbox.mutate(child)
-        return child
 
     def _individual(self, rank: int, known: Known) -> Individual:
         """A trial as a parent; its fitness is its rank, since the worst stand in for those without a value."""

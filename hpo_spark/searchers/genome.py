@@ -13,7 +13,7 @@ import numpy.typing as npt
 from deap import base
 
 from hpo_spark.parameters import Choice, Parameter
-from hpo_spark.space import SearchSpace
+from hpo_spark.space import Params, SearchSpace
 
 __all__ = ["Genes", "Genome", "Individual", "mutate_mixed"]
 
@@ -27,6 +27,8 @@ _NEUTRAL = 0.5
 _MAX_PATTERNS = 10_000
 # A neighbour's step along a continuous gene, as shares of a mutation's: the last ones refine.
 _STEPS = (1.0, 1.0, 0.3, 0.3, 0.1, 0.1)
+# Of more levels than this so many are drawn for neighbours.
+_MAX_STEPS = 12
 
 
 class Genome:
@@ -82,13 +84,18 @@ class Genome:
     def neighbours(self, genes: Sequence[float], sigma: float) -> list[list[float]]:
         """All that differ in one gene: each other level, and for a continuous gene normal steps, wide and narrow.
 
+        Of a gene with many levels some are drawn.
+
         Args:
             genes: None of them NaN.
             sigma: Standard deviation of the widest steps.
         """
         found = []
         for index, (gene, levels) in enumerate(zip(genes, self.levels, strict=True)):
-            places = [_reflected(random.gauss(gene, sigma * share)) for share in _STEPS] if levels is None else levels
+            if levels is None:
+                places = [_reflected(random.gauss(gene, sigma * share)) for share in _STEPS]
+            else:
+                places = random.sample(levels.tolist(), min(len(levels), _MAX_STEPS))
             found += [[*genes[:index], float(place), *genes[index + 1 :]] for place in places if place != gene]
         return found
 
@@ -96,6 +103,10 @@ class Genome:
         """The genes of a configuration, NaN for parameters that are not active in it."""
         genes = self._space.encode(params)
         return np.array([gene if name in params else np.nan for name, gene in zip(self._space, genes, strict=True)])
+
+    def decode(self, genes: Genes) -> Params:
+        """The configuration of genes that may be NaN where not active."""
+        return self._space.decode(np.nan_to_num(genes, nan=_NEUTRAL).tolist())
 
     def _pattern(self, genes: Genes) -> npt.NDArray[np.bool_]:
         """Which genes are active; only those that others depend on matter."""

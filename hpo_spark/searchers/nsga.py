@@ -40,13 +40,15 @@ from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_whole
 from hpo_spark.searchers.parzen import log_density
 from hpo_spark.seeds import derive_seed, seeded
-from hpo_spark.space import SearchSpace
+from hpo_spark.space import Params, SearchSpace
 
 __all__ = ["Nsga2Searcher", "Nsga3Searcher"]
 
 _STREAM = 0x25A2
 # The share of trials that count as good, and how many at most.
 _GOOD_SHARE, _MAX_GOOD = 0.15, 25
+# Litters to find new children in, before the neighbourhood counts as used up.
+_MAX_LITTERS = 10
 # What DEAP's tournament needs.
 _MIN_FOR_TOURNAMENT = 4
 
@@ -112,7 +114,7 @@ class _NsgaSearcher(SequentialSearcher):
         else:
             self._register_select(own)
         self.toolbox = complete_toolbox(toolbox, own, ("mate", "mutate", "select"))
-        self._breeder = Breeder(space, self._genome, self.toolbox, cxpb, mutpb)
+        self._breeder = Breeder(self.toolbox, cxpb, mutpb)
 
     @abstractmethod
     def _register_select(self, toolbox: base.Toolbox) -> None:
@@ -137,15 +139,28 @@ class _NsgaSearcher(SequentialSearcher):
         if not contenders:
             return None
         population = self._selected(contenders, self._population)
-        children = self._breeder.new_children(lambda: _parents(population), self.history, self._n_children)
+        children = self._new_children(population)
         if not children:
             return None
         best = 0
         if len(children) > 1:
-            genes = np.array([self._genome.active(child, params) for child, params in children])
-            best = int(np.argmax(self._promise(contenders, genes)))
-        child, params = children[best]
-        return Proposal(params, origin={"by": self.name, "parents": child.parents})
+            best = int(np.argmax(self._promise(contenders, np.array([genes for genes, _, _ in children]))))
+        _, params, parents = children[best]
+        return Proposal(params, origin={"by": self.name, "parents": parents})
+
+    def _new_children(self, population: list[_Ended]) -> list[tuple[Genes, Params, list[int]]]:
+        """Children that differ and are not known: genes, configuration, parents; fewer where hardly any is left."""
+        children: dict[str, tuple[Genes, Params, list[int]]] = {}
+        for _ in range(_MAX_LITTERS):
+            litter = self._breeder.litter(lambda: _parents(population), self._n_children)
+            for genes, child in zip(self._genome.repair(np.array(litter)), litter, strict=True):
+                params = self._genome.decode(genes)
+                key = self.space.key(params)
+                if not self.history.has_seen(key) and len(children) < self._n_children:
+                    children.setdefault(key, (genes, params, child.parents))
+            if len(children) == self._n_children:
+                break
+        return list(children.values())
 
     def _promise(self, contenders: list[_Ended], at: Genes) -> Genes:
         """How much likelier good trials are than others, at genes of shape (children, genes): its logarithm."""
