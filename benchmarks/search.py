@@ -1,6 +1,6 @@
 """Every searcher of this package and its peers on the same problems.
 
-    make bench-search                       all of it, over an hour on two cores
+    make bench-search                       all of it, some hour and a half on two cores
     make bench-search ARGS=--reuse          only what has no result yet from the same code and versions
     python -m benchmarks.search --quick     a smoke run of a minute, which keeps nothing
     python -m benchmarks.search --part tables --only evolution
@@ -45,6 +45,8 @@ from hpo_spark.versions import versions
 CORES = os.cpu_count() or 1
 RESULTS = Path(__file__).with_name("results")
 _TINY_MATRICES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# A run that is killed loses no more than this.
+_WRITE_EVERY_S = 60
 
 # A method, a problem and a seed.
 Task = tuple[str, str, int]
@@ -80,13 +82,13 @@ def run_part(name: str, part: Part, options: argparse.Namespace, console: Consol
 
 
 def run_tasks(name: str, tasks: list[Task], kept: dict[str, Record], path: Path, options: argparse.Namespace) -> None:
-    """Run tasks in processes, and keep what each method has when its last is done."""
+    """Run tasks in processes, and keep what there is every minute and when a method's last is done."""
     left: dict[str, int] = {}
     spent: dict[str, float] = {}
     for method, _, _ in tasks:
         left[method] = left.get(method, 0) + 1
     jobs = 1 if part_of(name, options.quick).apart else options.jobs
-    begin = time.perf_counter()
+    begin = written = time.perf_counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures: dict[Future[tuple[Row, float]], Task] = {
             pool.submit(measure, name, options.quick, *task): task for task in tasks
@@ -98,10 +100,13 @@ def run_tasks(name: str, tasks: list[Task], kept: dict[str, Record], path: Path,
                 kept[method].rows.setdefault(problem, {})[seed] = row
                 left[method] -= 1
                 spent[method] = spent.get(method, 0.0) + seconds
-                if not left[method]:
+                now = time.perf_counter()
+                if not left[method] or now - written > _WRITE_EVERY_S:
                     write(path, kept)
-                    now = time.perf_counter() - begin
-                    print(f"{name}: {method}: {spent[method]:.0f} s of CPU, done after {now:.0f} s", file=sys.stderr)
+                    written = now
+                if not left[method]:
+                    what = f"{spent[method]:.0f} s of CPU, done after {now - begin:.0f} s"
+                    print(f"{name}: {method}: {what}", file=sys.stderr, flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
