@@ -246,7 +246,7 @@ class StudyFile:
                 check_no_clock({"timeout_s": model.resources.timeout_s})
             with self.where.at("study", "timeout_s"):
                 check_no_clock({"timeout_s": model.study.timeout_s})
-        with self.where.at("study", "lookahead"):
+        with self.where.at("study", "deterministic" if model.study.lookahead is None else "lookahead"):
             check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
         if self._earlier_run is not None:
             with self.where.at("warm_start"):

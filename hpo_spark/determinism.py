@@ -33,7 +33,7 @@ def check_lookahead(deterministic: bool, lookahead: int | None, searcher: Search
     if searcher.depends_on_clock:
         raise ConfigError(
             f"deterministic: the searcher {searcher.name!r} goes by the seconds that trials took, which differ from "
-            "run to run; choose another acquisition, or deterministic: false."
+            "run to run; choose another acquisition than EIps, or deterministic: false."
         )
     if lookahead is None:
         return _DEFAULT_LOOKAHEAD

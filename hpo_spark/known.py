@@ -92,6 +92,8 @@ def read_warm_start(source: str | Path | Sequence[Trial], space: SearchSpace, di
         ConfigError: If there is no journal or it cannot be read, the directions differ, or no trial fits.
     """
     if not isinstance(source, str | Path):
+        if not isinstance(source, list | tuple) or not all(isinstance(trial, Trial) for trial in source):
+            raise ConfigError(f"warm_start: expected a run folder or a list of Trial, got {source!r}.")
         return _of_use(source, space, directions)
     path = Path(source)
     path = path / "journal.jsonl" if path.is_dir() else path
@@ -110,12 +112,17 @@ def read_warm_start(source: str | Path | Sequence[Trial], space: SearchSpace, di
 def _of_use(trials: Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:
     """Those trials that fit into the space and say something about their configuration.
 
-    A process that died, or a trial that was cancelled, says nothing: it may end otherwise this time.
+    One that was cancelled, or whose executor was lost, says nothing.
     """
+    if not trials:
+        raise ConfigError("warm_start: expected trials, and there is none.")
     told: list[Trial] = []
-    problem = "they were cancelled or crashed"
+    problem = "they were cancelled, or their executors were lost"
     for trial in trials:
-        if trial.state in (TrialState.CANCELLED, TrialState.CRASHED, TrialState.RUNNING):
+        if trial.tells_nothing or trial.state is TrialState.RUNNING:
+            continue
+        if trial.values is not None and len(trial.values) != len(directions):
+            problem = f"they have {len(trial.values)} value(s), and this study {len(directions)} objective(s)"
             continue
         try:
             params = space.validate(trial.params)

@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 _MAX_CRASHES = 2
 # Proposals in a row that are all known already before the searcher counts as finished.
 _MAX_REPEATS = 10_000
+# Where a trial comes from that no searcher asked for.
+_ENQUEUED = {"by": "user"}
 # Seconds that cancelled trials get to end.
 _GRACE_S = 10.0
 
@@ -234,7 +236,7 @@ class Runner:
 
     def _next_proposals(self, n: int) -> list[Proposal]:
         if self._enqueued:
-            return [Proposal(self._enqueued.popleft(), origin={"enqueued": True})]
+            return [Proposal(self._enqueued.popleft(), origin=_ENQUEUED)]
         return self._searcher.ask(n)
 
     def _take(self, proposal: Proposal) -> None:
@@ -251,17 +253,18 @@ class Runner:
             number = self._n_recorded + self._n_submitted
             self._n_submitted += 1
             self._pending[key] = number
-            self._submit(
-                Trial(
-                    number=number,
-                    params=proposal.params,
-                    seed=derive_seed(self._seed, number),
-                    fidelity=proposal.fidelity,
-                    parent=proposal.parent,
-                    origin=proposal.origin,
-                    token=proposal.token,
-                )
+            trial = Trial(
+                number=number,
+                params=proposal.params,
+                seed=derive_seed(self._seed, number),
+                fidelity=proposal.fidelity,
+                parent=proposal.parent,
+                origin=proposal.origin,
+                token=proposal.token,
             )
+            if proposal.origin == _ENQUEUED:
+                self._searcher.expect(trial)
+            self._submit(trial)
 
     def _serve(self, known: Trial, proposal: Proposal) -> None:
         self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["derive_seed", "seeded"]
+__all__ = ["derive_seed", "seeded", "seeded_alone"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +24,10 @@ def derive_seed(*entropy: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of ``random`` and numpy, and put them back as they were.
+    """Seed the global generators of ``random`` and numpy for a moment, and put them back as they were.
 
-    They are the process's, so threads cannot each have their own: whoever comes while they are in use draws from them
-    as they are.
+    They are the process's: a thread that draws from them meanwhile disturbs both.
     """
-    if not _in_use.acquire(blocking=False):
-        logger.debug("the global generators are in use by another thread, and not seeded")
-        yield
-        return
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -41,4 +36,17 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
+
+
+@contextmanager
+def seeded_alone(seed: int) -> Iterator[None]:
+    """The same for as long as a trial takes; whoever comes while another trial has them draws from them as they are."""
+    if not _in_use.acquire(blocking=False):
+        logger.debug("the global generators are in use by another thread, and not seeded")
+        yield
+        return
+    try:
+        with seeded(seed):
+            yield
+    finally:
         _in_use.release()

@@ -132,6 +132,7 @@ class Study:
         self._searcher_choice = searcher
         self._lookahead = check_lookahead(deterministic, lookahead, self.searcher)
         self._x0 = [read_point(entry, space, len(self.directions)) for entry in x0]
+        self._earlier_run = warm_start
         self._warm_start = (
             WarmStart([], None) if warm_start is None else read_warm_start(warm_start, space, self.directions)
         )
@@ -323,6 +324,7 @@ class Study:
                 point.params if point.values is None else {"params": point.params, "values": point.values}
                 for point in self._x0
             ],
+            "warm_start": str(self._earlier_run) if isinstance(self._earlier_run, str | Path) else None,
             "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
             "objective": _describe_objective(self.objective),
         }
@@ -471,12 +473,15 @@ def _plain_choice(choice: str | Mapping[str, Any] | Searcher) -> Any:
     if isinstance(choice, Searcher):
         return choice.name
     if isinstance(choice, Mapping):
-        return {key: value if _is_plain(value) else repr(value) for key, value in choice.items()}
+        return {str(key): _plain_or_named(value) for key, value in choice.items()}
     return choice
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
+def _plain_or_named(value: Any) -> Any:
+    try:
+        return to_plain(value)
+    except TypeError:  # such as a toolbox
+        return repr(value)
 
 
 def _describe_objective(objective: Any) -> dict[str, Any]:

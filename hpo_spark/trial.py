@@ -71,6 +71,12 @@ class Trial:
         return self.values[0] if self.values else None
 
     @property
+    def tells_nothing(self) -> bool:
+        """Whether its end says nothing of its configuration: it was cancelled, or its executor was lost."""
+        is_lost = self.state is TrialState.CRASHED and (self.error or "").startswith("ExecutorLost:")
+        return is_lost or self.state is TrialState.CANCELLED
+
+    @property
     def reason(self) -> str | None:
         """The first line of the error."""
         return self.error.strip().splitlines()[0] if self.error and self.error.strip() else None

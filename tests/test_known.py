@@ -1,10 +1,12 @@
 """What is known before a search begins: points, with or without their values, and earlier searches."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
-from hpo_spark import Choice, ConfigError, Float, Int, SearchSpace, SerialExecutor, Study, Trial, TrialState
+from hpo_spark import Choice, ConfigError, Float, Int, SearchSpace, SerialExecutor, Study, Trial, TrialState, yaml
 from hpo_spark.journal import read_trials
 
 SPACE = SearchSpace(x=Float(-5.0, 5.0), n=Int(1, 3))
@@ -102,7 +104,7 @@ def test_a_warm_start_learns_from_an_earlier_run_and_tries_its_best_again(tmp_pa
 def test_what_says_nothing_is_left_out(caplog):
     trials = [
         Trial(0, {"x": 1.0, "n": 1}, 0, state=TrialState.COMPLETED, values=[2.0]),
-        Trial(1, {"x": 2.0, "n": 1}, 0, state=TrialState.CRASHED),
+        Trial(1, {"x": 2.0, "n": 1}, 0, state=TrialState.CRASHED, error="ExecutorLost: its executor was lost"),
         Trial(2, {"x": 3.0, "n": 1}, 0, state=TrialState.CANCELLED),
         Trial(3, {"x": 99.0, "n": 1}, 0, state=TrialState.COMPLETED, values=[5.0]),
     ]
@@ -117,5 +119,32 @@ def test_a_warm_start_that_cannot_help_is_refused(tmp_path, earlier):
         run(warm_start=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"direction=\['minimize'\], this one has \['maximize'\]"):
         run(warm_start=tmp_path / "earlier", direction="maximize")
+    with pytest.raises(ConfigError, match=r"list of Trial, got \[\{"):
+        run(warm_start=[{"x": 1.0}])
+    with pytest.raises(ConfigError, match="there is none"):
+        run(warm_start=[])
+    with pytest.raises(ConfigError, match=r"they have 2 value\(s\)"):
+        run(warm_start=[Trial(0, {"x": 1.0, "n": 1}, 0, state=TrialState.COMPLETED, values=[1.0, 2.0])])
     with pytest.raises(ConfigError, match="none of its 25 trial"):
         run(warm_start=tmp_path / "earlier", space=SearchSpace(other=Choice(["a", "b"])))
+
+
+def test_the_searcher_knows_what_runs_that_it_did_not_propose():
+    """Else it could propose the same, and a restored search would differ from this one."""
+    seen = []
+
+    class Watch:
+        def on_trial_start(self, study, trial):
+            seen.append([SPACE.key(params) for params in study.searcher.history.pending])
+
+    x0 = [{"x": float(x), "n": 1} for x in range(4)]
+    with ThreadPoolExecutor(6) as executor:
+        Study(SPACE, sphere, "evolution", "minimize", 0, x0=x0, callbacks=[Watch()]).run(executor, 6)
+    assert set(seen[3]) >= {SPACE.key(params) for params in x0[3:]}
+
+
+def test_a_study_file_is_written_from_options_of_every_kind(tmp_path):
+    members = [{"name": "evolution", "indpb": np.float64(0.3)}, "de"]
+    run(tmp_path / "run", searcher={"name": "ensemble", "members": members}, max_trials=3)
+    searcher = yaml.load((tmp_path / "run" / "study.yaml").read_text())["searcher"]
+    assert searcher == {"name": "ensemble", "members": [{"name": "evolution", "indpb": 0.3}, "de"]}

@@ -38,7 +38,7 @@ class Method:
         return self.max_seeds is not None
 
 
-# Searchers for several objectives only, and names that need a word more.
+# Searchers for several objectives, and names that need a word more.
 _NOT_HERE = {"nsga2", "nsga3", "optuna"}
 # Searchers whose asks take a tenth of a second.
 _MAX_SEEDS = {"bayes": 3}

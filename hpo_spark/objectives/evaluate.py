@@ -20,7 +20,7 @@ from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
 from hpo_spark.plain import to_plain
 from hpo_spark.role import is_worker, n_lost_attempts
-from hpo_spark.seeds import seeded
+from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Evaluated", "Evaluation"]
@@ -75,7 +75,7 @@ class Evaluation:
         started, clock = time.time(), time.perf_counter()
         printed = ""
         try:
-            with seeded(trial.seed):
+            with seeded_alone(trial.seed):
                 params = {**self.fixed, **trial.params}
                 outcome = call_with_context(self.objective, params, context)
             values, metrics = self._read(outcome)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo_spark.errors import ConfigError
+from hpo_spark.plain import to_plain
 from hpo_spark.searchers.base import Direction, Proposal, Searcher
 from hpo_spark.space import SearchSpace
 
@@ -56,12 +57,17 @@ def make_searcher(
         return choice
     if not isinstance(choice, str | Mapping | None):
         raise ConfigError(f"searcher: must be a name, a mapping with a name, or a Searcher, got {choice!r}.")
-    options = {"name": choice} if isinstance(choice, str) else dict(choice or {})
+    options = (
+        {"name": choice} if isinstance(choice, str) else {key: _plain(value) for key, value in (choice or {}).items()}
+    )
     name = options.pop("name", None) or ("evolution" if len(directions) == 1 else "nsga2")
     known_as = name
     if isinstance(name, str) and name.startswith("optuna:"):
-        known_as, options["sampler"] = "optuna", name.removeprefix("optuna:")
-    if known_as not in _CLASSES:
+        known_as = "optuna"
+        if "sampler" in options:
+            raise ConfigError(f"searcher: {name!r} names the sampler already, got sampler={options['sampler']!r} too.")
+        options["sampler"] = name.removeprefix("optuna:")
+    if not isinstance(known_as, str) or known_as not in _CLASSES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"searcher: there is no {name!r}; choose one of {list(NAMES)}.{hint}")
@@ -79,3 +85,11 @@ def make_searcher(
         return cls(space, directions, seed, **options)
     except ConfigError as error:
         raise ConfigError(f"searcher: {name!r}: {error}") from None
+
+
+def _plain(option: Any) -> Any:
+    """An option without numpy's types; itself where it is no plain data, such as a toolbox."""
+    try:
+        return to_plain(option)
+    except TypeError:
+        return option

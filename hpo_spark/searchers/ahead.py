@@ -11,6 +11,9 @@ from hpo_spark.trial import Trial
 
 __all__ = ["Ahead"]
 
+# Seconds that the thread gets to end in.
+_GRACE_S = 2.0
+
 
 class Ahead:
     """Asks and tells a searcher in a thread, and keeps proposals ready.
@@ -28,7 +31,8 @@ class Ahead:
         self._n_ahead = n_ahead
         self._wake = wake
         self._changed = threading.Condition()
-        self._told: deque[Trial] = deque()
+        # What the searcher is to learn: the name of its method, and a trial.
+        self._told: deque[tuple[str, Trial]] = deque()
         self._ready: deque[Proposal] = deque()
         self._n_wanted = 0
         # The searcher had nothing to propose, and may have only after the next tell.
@@ -54,10 +58,11 @@ class Ahead:
 
     def tell(self, trial: Trial) -> None:
         """Have the searcher learn how a trial ended, before it is asked again."""
-        with self._changed:
-            self._told.append(trial)
-            self._is_dry = False
-            self._changed.notify()
+        self._pass_on("tell", trial)
+
+    def expect(self, trial: Trial) -> None:
+        """Have the searcher learn that a trial runs which it did not propose."""
+        self._pass_on("expect", trial)
 
     @property
     def may_propose(self) -> bool:
@@ -66,15 +71,23 @@ class Ahead:
             return bool(self._ready) or not self._is_dry
 
     def close(self) -> None:
-        """Ask no more; an ask that is being made ends by itself, and nobody waits for it."""
+        """Ask no more, and have the searcher learn what is left; an ask that takes longer ends by itself."""
         with self._changed:
             self._is_closed = True
+            self._changed.notify()
+        self._thread.join(_GRACE_S)
+
+    def _pass_on(self, method: str, trial: Trial) -> None:
+        with self._changed:
+            self._told.append((method, trial))
+            self._is_dry = False
             self._changed.notify()
 
     def _work(self) -> None:
         try:
             while self._wait():
                 self._step()
+            self._learn()
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -90,15 +103,19 @@ class Ahead:
     def _lacks(self) -> bool:
         return len(self._ready) < self._n_wanted + self._n_ahead
 
+    def _learn(self) -> None:
+        with self._changed:
+            told = list(self._told)
+            self._told.clear()
+        for method, trial in told:
+            getattr(self._searcher, method)(trial)
+
     def _step(self) -> None:
         """Learn all that was told, then make one proposal if one is needed."""
+        self._learn()
         with self._changed:
-            told, lacks = list(self._told), self._lacks
-            self._told.clear()
-        for trial in told:
-            self._searcher.tell(trial)
-        if not lacks:
-            return
+            if not self._lacks:
+                return
         proposals = self._searcher.ask(1)
         with self._changed:
             self._ready.extend(proposals)

@@ -63,8 +63,7 @@ class Searcher(ABC):
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         if len(directions) > 1 and not self.several_objectives:
             raise ConfigError(
-                f"The searcher {self.name!r} searches for one objective, got directions={list(directions)}; "
-                "give one direction or choose another searcher."
+                f"it searches for one objective, got directions={list(directions)}; give one direction or choose nsga2."
             )
         self.space = space
         self.directions = tuple(directions)

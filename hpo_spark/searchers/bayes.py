@@ -37,6 +37,7 @@ from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.likelihood import fit_theta
 from hpo_spark.searchers.options import check_choice, check_not_negative, check_whole
 from hpo_spark.searchers.outlook import Forecast, Outlook, joined
+from hpo_spark.searchers.threads import one_thread
 from hpo_spark.seeds import derive_seed
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial
@@ -106,19 +107,14 @@ class BayesSearcher(SequentialSearcher):
     ) -> None:
         super().__init__(space, directions, seed)
         try:
-            from hpo_spark.searchers import surrogates, threads
+            from hpo_spark.searchers import surrogates
         except ImportError as error:
             raise MissingExtra("The searcher 'bayes'", "scikit-optimize", "bayes") from error
         check_choice(("gp", *surrogates.TREES), model=model)
         check_choice(_ACQUISITIONS, acquisition=acquisition)
         check_not_negative(kappa=kappa, xi=xi)
         check_whole(start=(start, 1), candidates=(candidates, 10))
-        say_flat(self.name, space)
-        self._one_thread, self._process, self._trees = (
-            threads.one_thread,
-            surrogates.Process,
-            surrogates.TREES.get(model),
-        )
+        self._process, self._trees = surrogates.Process, surrogates.TREES.get(model)
         self._acquisition, self._kappa, self._xi = acquisition, kappa, xi
         self._n_neighbours = int(_NEIGHBOUR_SHARE * candidates)
         self._n_drawn = candidates - 2 * self._n_neighbours
@@ -134,6 +130,8 @@ class BayesSearcher(SequentialSearcher):
         return self._acquisition == "EIps"
 
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
+        if self._n_asked == 0:
+            say_flat(self.name, self.space)
         n_known = self.history.n_seen
         if n_known < len(self._start):
             params = self.space.decode(self._start[n_known].tolist())
@@ -141,7 +139,7 @@ class BayesSearcher(SequentialSearcher):
                 return Proposal(params, token=self._token(), origin={"by": "start"})
         ranked = self.history.ranked
         if len(ranked) > 1 and ranked[1].loss is not None and len(ranked) >= len(self._start) / 2:
-            with self._one_thread():
+            with one_thread():
                 promising = self._most_promising(rng)
             if promising is not None:
                 return promising

@@ -73,6 +73,8 @@ class CmaEsSearcher(SequentialSearcher):
                 "'evolution', or give ordered: true where neighbouring values are alike."
             )
         self._sigma = sigma
+        # The worst loss in the batches that were learnt from; None while there is none.
+        self._worst: float | None = None
         self._run = -1
         # What each draw of each run was: its point, and the key of its configuration.
         self._draws: defaultdict[int, dict[int, tuple[list[float], str]]] = defaultdict(dict)
@@ -128,8 +130,11 @@ class CmaEsSearcher(SequentialSearcher):
     def _learn(self) -> None:
         """Move the distribution by each batch of which all is known."""
         while (batch := self._next_batch()) is not None:
-            worst = self.history.worst_loss
-            losses = [worst if (loss := self.history.loss_of(key)) is None else loss for _, key in batch]
+            known = [self.history.loss_of(key) for _, key in batch]
+            # The worst so far stands for what has no value: of batches, since what else has ended is chance.
+            finite = [loss for loss in (self._worst, *known) if loss is not None]
+            self._worst = max(finite, default=None)
+            losses = [(self._worst or 0.0) if loss is None else loss for loss in known]
             self._optimizer.tell([(np.array(x), loss) for (x, _), loss in zip(batch, losses, strict=True)])
             self._n_batches += 1
             if self._optimizer.should_stop():

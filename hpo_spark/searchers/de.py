@@ -83,7 +83,7 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         token = trial.token if isinstance(trial.token, dict) else {}
         individual = Individual(token.get("genes") or self.space.encode(trial.params), parents=[trial.number])
         individual.fitness.values = losses
-        if "place" not in token:
+        if not 0 <= token.get("place", -1) < len(self._own):
             self._foreign[self.space.key(trial.params)] = individual
             return
         resident = self._own[token["place"]]

@@ -46,7 +46,7 @@ class _DesignSearcher(SequentialSearcher):
         return None
 
     def _resume(self, trial: Trial) -> None:
-        self._next_point = trial.token["point"] + 1
+        self._next_point = trial.token.get("point", self._next_point - 1) + 1
 
     @abstractmethod
     def _point(self, number: int) -> Sequence[float]:

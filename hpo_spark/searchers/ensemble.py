@@ -30,6 +30,7 @@ from hpo_spark.trial import Trial, TrialState
 __all__ = ["EnsembleSearcher"]
 
 _STREAM = 0xE5E5
+_UNNUMBERED = -1
 _MEMBERS = ("evolution", "de")
 # A trial is a success if it is among this share of the best when it is proposed.
 _SUCCESS = 0.2
@@ -72,7 +73,7 @@ class EnsembleSearcher(Searcher):
         check_shares(success=success)
         check_whole(start=(start, 0))
         self.members = [
-            make_searcher(member, space, directions, derive_seed(seed, _STREAM, index) if index else seed)
+            _made(index, member, space, directions, derive_seed(seed, _STREAM, index) if index else seed)
             for index, member in enumerate(members)
         ]
         self.is_slow = any(member.is_slow for member in self.members)
@@ -138,7 +139,7 @@ class EnsembleSearcher(Searcher):
         return None
 
     def _expect_of_others(self, index: int, proposal: Proposal) -> None:
-        running = Trial(-1, proposal.params, 0, fidelity=proposal.fidelity)
+        running = Trial(_UNNUMBERED, proposal.params, 0, fidelity=proposal.fidelity)
         for other, member in enumerate(self.members):
             if other != index:
                 member.expect(running)
@@ -174,7 +175,18 @@ class EnsembleSearcher(Searcher):
         return self._evidence
 
 
+def _made(index: int, member: Any, space: SearchSpace, directions: Sequence[Direction], seed: int) -> Searcher:
+    try:
+        return make_searcher(member, space, directions, seed)
+    except ConfigError as error:
+        raise ConfigError(f"members[{index}]: {str(error).removeprefix('searcher: ')}") from None
+
+
 def _seen_by(index: int, trial: Trial) -> Trial:
     """A trial as a member knows it: with the token of its own, or none."""
     token = trial.token if isinstance(trial.token, dict) else {}
-    return replace(trial, token=token.get("token") if token.get("member") == index else None)
+    if token.get("member") == index:
+        return replace(trial, token=token.get("token"))
+    # A member learns of what another proposes before it has a number, and must not see one after a restore.
+    is_pending = trial.state is TrialState.RUNNING and "member" in token
+    return replace(trial, token=None, number=_UNNUMBERED if is_pending else trial.number)

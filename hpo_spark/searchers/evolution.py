@@ -26,6 +26,7 @@ from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_whole
 from hpo_spark.searchers.surrogate import expected_improvement, rank_scores
+from hpo_spark.searchers.threads import one_thread
 from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial
@@ -55,7 +56,7 @@ class EvolutionSearcher(SequentialSearcher):
         cxpb: Probability that a child has two parents, in [0, 1].
         mutpb: Probability that a child is mutated, in [0, 1].
         indpb: Probability that one gene of a mutated child changes, in [0, 1]; None for 1 / genes.
-        sigma: Standard deviation of a mutation's step, as a share of the gene's range; above 0.
+        sigma: Standard deviation of a mutation's step, as a share of the gene's range; in [0, 1].
         tournament_size: Trials of which the best becomes a parent.
         toolbox: A DEAP `Toolbox` of your own: whichever of ``mate``, ``mutate`` and ``select`` it registers is used.
             Individuals are lists of genes in [0, 1] with a fitness; genes that an operator takes outside are put back
@@ -118,7 +119,7 @@ class EvolutionSearcher(SequentialSearcher):
             if params not in self.history:
                 return Proposal(params, origin={"by": "start"})
         if len(self.history) > 1:
-            with seeded(derive_seed(self.seed, _STREAM, self._n_asked)):
+            with seeded(derive_seed(self.seed, _STREAM, self._n_asked)), one_thread():
                 for _ in range(_MAX_ATTEMPTS):
                     if (child := self._best_child()) is not None:
                         return child

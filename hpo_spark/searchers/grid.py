@@ -9,7 +9,7 @@ import numpy as np
 
 from hpo_spark.errors import ConfigError, SpaceError
 from hpo_spark.parameters import Choice, Parameter
-from hpo_spark.plain import same
+from hpo_spark.plain import canonical, same, to_plain
 from hpo_spark.searchers.base import Direction, Proposal, SequentialSearcher
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial
@@ -120,4 +120,4 @@ def _values(name: str, parameter: Parameter, points: Any) -> list[Any]:
 
 
 def _distinct(values: list[Any]) -> list[Any]:
-    return [value for index, value in enumerate(values) if not any(same(value, other) for other in values[:index])]
+    return list({canonical(to_plain(value)): value for value in values}.values())

@@ -89,12 +89,12 @@ class History:
             self._pending[key] = params
 
     def tell(self, trial: Trial) -> None:
-        """A trial has ended; one that was cancelled says nothing of its configuration."""
+        """A trial has ended; one that was cancelled or lost says nothing of its configuration."""
         key = self._space.key(trial.params)
         self._seen.add(key)
         self._ended.add(key)
         self._pending.pop(key, None)
-        if trial.state is TrialState.CANCELLED:
+        if trial.tells_nothing:
             return
         if (former := self._known.pop(key, None)) is not None:
             del self._ranked[bisect_left(self._ranked, former.rank, key=_rank)]

@@ -103,8 +103,6 @@ class OptunaSearcher(SequentialSearcher):
         # What samplers keep with the study, each with the ask that it is from.
         self._study_attrs: dict[str, tuple[int, Any]] = {}
         self._is_noisy = self._check()
-        if self._is_flat:
-            say_flat(f"optuna:{sampler}", space)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but Optuna's trials, which are made again."""
@@ -123,6 +121,8 @@ class OptunaSearcher(SequentialSearcher):
         self._remember(trial.token)
 
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
+        if self._n_asked == 0 and self._is_flat:
+            say_flat(f"optuna:{self._sampler}", self.space)
         params, token = self._suggested()
         origin = {"by": self._sampler}
         if params is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_spark.space import Params, SearchSpace
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import Trial
 
 __all__ = ["Entry", "Timeline"]
 
@@ -72,7 +72,7 @@ class Timeline:
     def tell(self, trial: Trial) -> None:
         """A trial has ended."""
         entry = _entry(trial, trial)
-        if trial.state is TrialState.CANCELLED:
+        if trial.tells_nothing:
             self._drop(entry.key)
         else:
             self._put(entry)
