@@ -14,7 +14,6 @@ from hpo_spark.searchers import make_searcher
 SEARCHERS = {
     "bayes-gp": {"name": "bayes", "acquisition": "EI", "start": 6, "candidates": 60},
     "bayes-forest": {"name": "bayes", "model": "forest", "acquisition": "LCB", "start": 20, "candidates": 40},
-    "bayes-gbrt": {"name": "bayes", "model": "gbrt", "acquisition": "PI", "start": 30, "candidates": 40},
     "bayes-hedge": {"name": "bayes", "start": 6, "candidates": 60},
     "evolution": "evolution",
     "cmaes": {"name": "cmaes", "population": 6},
