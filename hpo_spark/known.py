@@ -10,8 +10,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from hpo_spark.errors import ConfigError, SpaceError
-from hpo_spark.journal import read_header, read_trials
+from hpo_spark.errors import ConfigError, JournalError, SpaceError
+from hpo_spark.journal import read_record
+from hpo_spark.redaction import redact
 from hpo_spark.results.result import best_first
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial, TrialState
@@ -95,18 +96,20 @@ def read_warm_start(source: str | Path | Sequence[Trial], space: SearchSpace, di
         if not isinstance(source, list | tuple) or not all(isinstance(trial, Trial) for trial in source):
             raise ConfigError(f"warm_start: expected a run folder or a list of Trial, got {source!r}.")
         return _of_use(source, space, directions)
-    path = Path(source)
-    path = path / "journal.jsonl" if path.is_dir() else path
-    if not path.is_file():
-        raise ConfigError(f"warm_start: expected a run folder that holds a journal.jsonl, got {str(source)!r}.")
-    former = read_header(path).get("study", {}).get("study", {}).get("direction")
-    former = [former] if isinstance(former, str) else former
-    if former is not None and list(former) != list(directions):
+    try:
+        record = read_record(source)
+    except JournalError as error:
+        raise ConfigError(f"warm_start: {error}") from None
+    except ConfigError:
         raise ConfigError(
-            f"warm_start: {path} is of a search with direction={list(former)}, this one has {list(directions)}; values "
-            "of the one say nothing to the other."
+            f"warm_start: expected a run folder that holds a journal.jsonl, got {redact(str(source))!r}."
+        ) from None
+    if record.directions and record.directions != list(directions):
+        raise ConfigError(
+            f"warm_start: {record.place} is of a search with direction={record.directions}, this one has "
+            f"{list(directions)}; values of the one say nothing to the other."
         )
-    return _of_use(read_trials(path), space, directions)
+    return _of_use(record.trials, space, directions)
 
 
 def _of_use(trials: Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:

@@ -100,6 +100,13 @@ class Storage(ABC):
     def read_log(self, name: str) -> bytes:
         """The content of a log so far; `FileNotFoundError` where there is none."""
 
+    def has_log(self, name: str) -> bool:
+        """Whether there is a log that is not empty."""
+        try:
+            return bool(self.read_log(name))
+        except FileNotFoundError:
+            return False
+
     @abstractmethod
     def cut_log(self, name: str, size: int) -> None:
         """Remove what a log holds after so many bytes."""

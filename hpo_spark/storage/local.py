@@ -46,13 +46,13 @@ class LocalStorage(Storage):
     def write(self, name: str, content: bytes) -> None:
         """Write a file under another name, and rename it into place."""
         with self._draft(name) as draft:
-            draft.write_bytes(content)
+            _write_durably(draft, content)
             draft.replace(self.path / name)
 
     def create(self, name: str, content: bytes) -> None:
         """Write a file that does not exist; `FileExistsError` where it does, whoever was first."""
         with self._draft(name) as draft:
-            draft.write_bytes(content)
+            _write_durably(draft, content)
             os.link(draft, self.path / name)
 
     def copy(self, source: str, target: str) -> None:
@@ -98,6 +98,11 @@ class LocalStorage(Storage):
     def read_log(self, name: str) -> bytes:
         """The content of a log so far; `FileNotFoundError` where there is none."""
         return self.read(name)
+
+    def has_log(self, name: str) -> bool:
+        """Whether there is a log that is not empty."""
+        path = self.path / name
+        return path.exists() and path.stat().st_size > 0
 
     def cut_log(self, name: str, size: int) -> None:
         """Remove what a log holds after so many bytes."""
@@ -176,6 +181,13 @@ class _FileLog(Log):
     def _reopen(self) -> None:
         former, self._descriptor = self._descriptor, self._open()
         os.close(former)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
