@@ -64,6 +64,7 @@ setup(
     install_requires=[
         "cloudpickle>=3.0",
         "deap>=1.4.1",
+        "msgspec>=0.18",
         "numpy>=1.26",
         "psutil>=5.9",
         "pydantic>=2.7",
