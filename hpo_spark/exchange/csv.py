@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from hpo_spark.errors import ConfigError
+from hpo_spark.errors import ConfigError, SpaceError
 from hpo_spark.exchange.files import read_file
 from hpo_spark.parameters import Choice, Int, Parameter
-from hpo_spark.plain import canonical, same
+from hpo_spark.plain import same
 from hpo_spark.results.columns import METRIC, PARAM, cell_text, value_columns
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial, TrialState
@@ -96,8 +98,13 @@ class _Row:
         if isinstance(parameter, Choice):
             return self._choice(column, parameter)
         number = _read(text)
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise self._error(column, "a whole number" if isinstance(parameter, Int) else "a number")
+        is_whole = _is_number(number) and math.isfinite(number) and number == int(number)
+        if isinstance(parameter, Int) and not is_whole:
+            raise self._error(column, "a whole number")
+        if not _is_number(number):
+            raise self._error(column, "a number")
+        with suppress(SpaceError):  # beyond the range: the trial is of no use, the file is not wrong
+            return parameter.coerce(number)
         return number
 
     def _choice(self, column: str, choice: Choice) -> Any:
@@ -152,13 +159,13 @@ class _Row:
         return number
 
     def _error(self, column: str, expected: str) -> ConfigError:
-        return ConfigError(f"{self._where}, column {column!r}: expected {expected}, got {self._cells.get(column, '')!r}.")
+        return ConfigError(
+            f"{self._where}, column {column!r}: expected {expected}, got {self._cells.get(column, '')!r}."
+        )
 
 
 def _read(text: str) -> Any:
     """What a cell's text would be in Python, or in JSON."""
-    import json
-
     bare = text.strip()
     if bare.lower() in _NOTHING:
         return None

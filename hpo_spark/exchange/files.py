@@ -70,6 +70,10 @@ def _explained(place: str | os.PathLike[str], what: str) -> Iterator[None]:
         yield
     except MissingExtra:
         raise
-    except (OSError, ValueError, ImportError) as error:  # ValueError for an unknown protocol, ImportError for its library
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+    ) as error:  # ValueError for an unknown protocol, ImportError for its library
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(redact(f"{os.fspath(place)} cannot be {what}: {reason}.")) from None

@@ -67,7 +67,7 @@ def write_parquet(trials: Sequence[Trial], place: str | os.PathLike[str]) -> Non
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingExtra("Parquet", "pyarrow", "export") from error
-    for name in frame.columns[frame.dtypes == object]:
+    for name in frame.select_dtypes("object").columns:
         frame[name] = _pandas().array([_json(value) for value in frame[name]], dtype="string")
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)

@@ -84,7 +84,9 @@ def read_hyperopt(place: str | os.PathLike[str], space: SearchSpace, directions:
     try:
         trials = pickle.loads(content)
     except Exception as error:  # whatever unpickling runs into
-        raise ConfigError(f"{place}: expected a pickle of hyperopt's Trials ({type(error).__name__}: {error}).") from error
+        raise ConfigError(
+            f"{place}: expected a pickle of hyperopt's Trials ({type(error).__name__}: {error})."
+        ) from error
     if not isinstance(trials, hyperopt.Trials):
         raise ConfigError(f"{place}: expected a pickle of hyperopt's Trials, got {type(trials).__name__}.")
     return from_hyperopt(trials, space, directions)

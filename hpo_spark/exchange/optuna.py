@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 # What a study of ours says that it is, so that its trials' attributes are known to be ours.
 _MARK = "hpo_spark"
 _FACTS = [
-    field.name for field in fields(Trial) if field.name not in ("params", "values", "metrics", "curve", "origin", "token")
+    field.name
+    for field in fields(Trial)
+    if field.name not in ("params", "values", "metrics", "curve", "origin", "token")
 ]
 # Optuna takes a value for one of a step's when it is off by less than 1e-8 of the step, which doubles keep up to here.
 _MAX_STEPS = 1e6
@@ -49,11 +51,11 @@ def to_optuna(
 ) -> optuna.Study:
     """Make a study of Optuna that holds the trials.
 
-    Params, values and what was reported on the way are Optuna's own; all else is in the trials' user attributes: number,
-    state, seed, fidelity, parent, attempt, started, seconds, host, error, and ``metric:NAME``. COMPLETED is COMPLETE and
-    every other end is FAIL, CANCELLED too; trials that run are left out. Choices become categories: as they are where
-    Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as their JSON. A step on a
-    logarithmic scale is left out, and so is a prior: Optuna has none.
+    Params, values and what was reported on the way are Optuna's own; all else is in the trials' user attributes:
+    number, state, seed, fidelity, parent, attempt, started, seconds, host, error, and ``metric:NAME``. COMPLETED is
+    COMPLETE and every other end is FAIL, CANCELLED too; trials that run are left out. Choices become categories: as
+    they are where Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as their JSON. Left
+    out are a step on a logarithmic scale and a prior, which Optuna does not have.
 
     Args:
         trials: Of one search.
@@ -90,7 +92,7 @@ def to_optuna(
             )
         except optuna.exceptions.DuplicatedStudyError:
             raise ConfigError(
-                f"{_described(storage)} has a study {name!r} already, and nothing of it is changed: choose another name."
+                f"{_described(storage)} has a study {name!r} already, which is not changed: choose another name."
             ) from None
         try:
             study.set_user_attr(_MARK, __version__)
@@ -117,7 +119,9 @@ def from_optuna(study: optuna.Study | str, space: SearchSpace | None = None) -> 
     """
     study = open_study(study) if isinstance(study, str) else study
     is_ours = _MARK in study.user_attrs
-    trials = [_trial(frozen, space, is_ours) for frozen in study.get_trials(deepcopy=False) if frozen.state.is_finished()]
+    trials = [
+        _trial(frozen, space, is_ours) for frozen in study.get_trials(deepcopy=False) if frozen.state.is_finished()
+    ]
     return sorted(trials, key=lambda trial: trial.number)
 
 

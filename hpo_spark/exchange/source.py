@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from hpo_spark.errors import ConfigError
+from hpo_spark.errors import ConfigError, SpaceError
 from hpo_spark.exchange.csv import from_csv
 from hpo_spark.exchange.files import is_url
 from hpo_spark.exchange.hyperopt import from_hyperopt, read_hyperopt
@@ -53,7 +54,7 @@ def read_trials_from(source: Source, space: SearchSpace, directions: Sequence[st
     if _is_of("optuna", "Study", source):
         return _of_optuna(source, "the study of Optuna", space, directions)
     if _is_of("hyperopt", "Trials", source):
-        return _active(from_hyperopt(source, space, directions), space)  # type: ignore[arg-type]
+        return _active(from_hyperopt(source, space, directions), space)
     if not isinstance(source, str | os.PathLike):
         raise ConfigError(f"expected {_KINDS}, got {source!r}.")
     text = os.fspath(source)
@@ -114,6 +115,8 @@ def _only_active(params: Params, space: SearchSpace) -> Params:
     for name in space.parents_first:
         if name in params and space.is_active(name, found):
             found[name] = params[name]
+            with suppress(SpaceError):  # outside the space, which is for others to say
+                found[name] = space[name].coerce(params[name])
     return found | {name: value for name, value in params.items() if name not in space}
 
 
