@@ -46,7 +46,9 @@ def from_hyperopt(trials: hyperopt.Trials, space: SearchSpace, directions: Seque
     sign = -1.0 if directions[0] == "maximize" else 1.0
     found = []
     trials.refresh()
-    for doc in trials.trials:
+    for doc in trials._dynamic_trials:  # `trials` are those that did not raise
+        if trials._exp_key not in (None, doc["exp_key"]):
+            continue
         if doc["state"] not in (hyperopt.JOB_STATE_DONE, hyperopt.JOB_STATE_ERROR):
             continue
         loss = doc["result"].get("loss") if doc["result"].get("status") == hyperopt.STATUS_OK else None

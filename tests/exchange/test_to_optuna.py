@@ -72,12 +72,7 @@ def test_a_study_is_what_optuna_itself_would_have(url):
 def test_one_transaction_writes_what_optuna_writes_one_by_one(url, monkeypatch):
     trials = some_trials(12, n_values=2)
     to_optuna(trials, SPACE, ["maximize", "minimize"], "fast", url)
-    monkeypatch.delattr(optuna.storages._rdb.models, "TrialParamModel")
     slow_url = url.replace("studies", "slow")
-    slow = exchange._insert
-    with pytest.raises(AttributeError):
-        slow(optuna.storages.RDBStorage(slow_url).engine, 1, [])
-    monkeypatch.undo()
     monkeypatch.setattr(exchange, "_insert", lambda *args: 1 / 0)
     to_optuna(trials, SPACE, ["maximize", "minimize"], "fast", slow_url)
     rows = []
@@ -86,7 +81,8 @@ def test_one_transaction_writes_what_optuna_writes_one_by_one(url, monkeypatch):
         rows.append(
             {
                 table: sorted(
-                    [row[1:] for row in connection.execute(f"select * from {table}")], key=lambda row: list(map(str, row))
+                    [row[1:] for row in connection.execute(f"select * from {table}")],
+                    key=lambda row: list(map(str, row)),
                 )
                 for table in (
                     "studies",
@@ -106,11 +102,10 @@ def test_one_transaction_writes_what_optuna_writes_one_by_one(url, monkeypatch):
 
 @pytest.mark.timeout(60)
 def test_ten_thousand_trials_take_seconds(url):
-    study = to_optuna(some_trials(10_000, SMALL), SMALL, ["maximize"], "many", url)
-    assert len(study.get_trials(deepcopy=False)) == 10_000
-
-
-
+    to_optuna(some_trials(10_000, SMALL), SMALL, ["maximize"], "many", url)
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    assert connection.execute("select count(*) from trials").fetchone() == (10_000,)
+    connection.close()
 
 
 def test_a_study_that_exists_is_not_changed(url):
@@ -161,9 +156,11 @@ def test_optuna_goes_on_with_an_exported_study(url):
     study = to_optuna(some_trials(20, SMALL), SMALL, ["minimize"], "all", url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study.optimize(
-        lambda trial: trial.suggest_float("x", -5.0, 5.0)
-        + trial.suggest_int("n", 1, 3)
-        + len(trial.suggest_categorical("kind", ["bad", "good"])),
+        lambda trial: (
+            trial.suggest_float("x", -5.0, 5.0)
+            + trial.suggest_int("n", 1, 3)
+            + len(trial.suggest_categorical("kind", ["bad", "good"]))
+        ),
         n_trials=3,
     )
     trials = from_optuna(f"{url}#all", SMALL)

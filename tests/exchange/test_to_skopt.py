@@ -48,9 +48,7 @@ def test_plots_are_drawn(tmp_path):
 
     space = SearchSpace(**{name: SPACE[name] for name in ("rate", "width", "mixed")}, fixed=Choice(["one"]))
     rng = random.Random(0)
-    trials = [
-        Trial(n, space.sample(rng), 0, state=TrialState.COMPLETED, values=[rng.random()]) for n in range(12)
-    ]
+    trials = [Trial(n, space.sample(rng), 0, state=TrialState.COMPLETED, values=[rng.random()]) for n in range(12)]
     write_skopt(trials, space, ["maximize"], tmp_path / "result.pkl")
     result = skopt.load(tmp_path / "result.pkl")
     assert result.fun == to_skopt(trials, space, ["maximize"]).fun
