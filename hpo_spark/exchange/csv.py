@@ -84,7 +84,7 @@ class _Row:
         }
         facts = {"number": place, "seed": 0} | facts
         params = self._params(space, prefix)
-        return Trial(**facts, params=params, state=state, values=told or None, metrics=metrics)
+        return Trial(**facts, params=params, state=state, values=[*map(float, told)] or None, metrics=metrics)
 
     def _params(self, space: SearchSpace, prefix: str) -> Params:
         found: Params = {}
@@ -145,7 +145,7 @@ class _Row:
                 facts[name] = number
         for name in ("started", "seconds"):
             if (number := self._number(name)) is not None:
-                facts[name] = number
+                facts[name] = float(number)
         return facts | {name: text for name in ("host", "error") if (text := self._cells.get(name))}
 
     def _number(self, column: str) -> Any:

@@ -215,18 +215,18 @@ def _trial(frozen: Any, space: SearchSpace | None, is_ours: bool) -> Trial:
         state, error, values = TrialState.FAILED, "Pruned: Optuna ended it early.", None
     elif values is None or not all(map(math.isfinite, values)):
         state, error, values = TrialState.FAILED, "Failed: Optuna has no finite value of it.", None
-    start, end = frozen.datetime_start, frozen.datetime_complete
-    record: dict[str, Any] = {
-        "number": frozen.number,
-        "seed": 0,
-        "state": state,
-        "started": start.timestamp() if start else None,
-        "seconds": (end - start).total_seconds() if start and end else None,
-        "error": error,
-    }
     attributes = frozen.user_attrs if is_ours else {}
-    if "number" in attributes:
-        record |= {fact: attributes.get(fact) for fact in _FACTS}
+    record = {fact: attributes[fact] for fact in _FACTS if fact in attributes}
+    if "number" not in record:  # not one that we wrote
+        start, end = frozen.datetime_start, frozen.datetime_complete
+        record = {
+            "number": frozen.number,
+            "seed": 0,
+            "state": state,
+            "started": start.timestamp() if start else None,
+            "seconds": (end - start).total_seconds() if start and end else None,
+            "error": error,
+        }
     record["metrics"] = {
         name.removeprefix(METRIC): restore_float(value) for name, value in attributes.items() if name.startswith(METRIC)
     }
