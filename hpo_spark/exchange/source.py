@@ -29,10 +29,7 @@ __all__ = ["Source", "locate", "read_trials_from"]
 Source: TypeAlias = Union[str, "os.PathLike[str]", Sequence[Trial], "optuna.Study", "hyperopt.Trials"]
 
 _HYPEROPT = "hyperopt:"
-_KINDS = (
-    "a run folder that holds a journal.jsonl, a file *.csv, the URL of an Optuna storage with #study, hyperopt:PATH, "
-    "or in Python a list of Trial, an optuna.Study or a hyperopt.Trials"
-)
+_ELSEWHERE = "a file *.csv, storage-url#study of Optuna, or hyperopt:PATH"
 
 
 def read_trials_from(source: Source, space: SearchSpace, directions: Sequence[str]) -> list[Trial]:
@@ -56,7 +53,9 @@ def read_trials_from(source: Source, space: SearchSpace, directions: Sequence[st
     if _is_of("hyperopt", "Trials", source):
         return _active(from_hyperopt(source, space, directions), space)
     if not isinstance(source, str | os.PathLike):
-        raise ConfigError(f"expected {_KINDS}, got {source!r}.")
+        raise ConfigError(
+            f"expected a run folder, {_ELSEWHERE}, an optuna.Study, a hyperopt.Trials or a list of Trial, got {source!r}."
+        )
     text = os.fspath(source)
     if text.startswith(_HYPEROPT):
         return _active(read_hyperopt(text.removeprefix(_HYPEROPT), space, directions), space)
@@ -90,7 +89,9 @@ def _of_optuna(study: Any, what: str, space: SearchSpace, directions: Sequence[s
 def _of_journal(path: Path, directions: Sequence[str]) -> list[Trial]:
     path = path / "journal.jsonl" if path.is_dir() else path
     if not path.is_file():
-        raise ConfigError(f"expected {_KINDS}, got {redact(str(path))!r}.")
+        raise ConfigError(
+            f"expected a run folder that holds a journal.jsonl, got {redact(str(path))!r}; or {_ELSEWHERE}."
+        )
     former = read_header(path).get("study", {}).get("study", {}).get("direction")
     if former is not None:
         _check_directions(str(path), [former] if isinstance(former, str) else former, directions)
