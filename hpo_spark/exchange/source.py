@@ -54,7 +54,8 @@ def read_trials_from(source: Source, space: SearchSpace, directions: Sequence[st
         return _active(from_hyperopt(source, space, directions), space)
     if not isinstance(source, str | os.PathLike):
         raise ConfigError(
-            f"expected a run folder, {_ELSEWHERE}, an optuna.Study, a hyperopt.Trials or a list of Trial, got {source!r}."
+            f"expected a run folder, {_ELSEWHERE}, an optuna.Study, a hyperopt.Trials or a list of Trial, "
+            f"got {source!r}."
         )
     text = os.fspath(source)
     if text.startswith(_HYPEROPT):

@@ -138,7 +138,7 @@ def test_sources_that_are_none_are_refused_in_a_sentence(tmp_path):
         (tmp_path / "none.csv", "warm_start: .*none.csv cannot be read"),
         (f"hyperopt:{tmp_path}/none.pkl", "warm_start: .*none.pkl cannot be read"),
         (f"sqlite:///{tmp_path}/none.db#x", "warm_start: .*no file"),
-        (17, "warm_start: expected a run folder .* got 17"),
+        (17, "warm_start: expected a run folder, .* got 17"),
         ("postgresql+nothing://ann:hunter2@db/x#y", r"warm_start: postgresql\+nothing://ann:\*\*\*@db/x"),
     ]:
         with pytest.raises(ConfigError, match=words) as caught:
