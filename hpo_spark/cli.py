@@ -21,21 +21,29 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from hpo_spark.config import StudyFile, read_study_file
+from hpo_spark.config import StudyFile, parse_study_file, read_study_file
 from hpo_spark.control import request_stop
-from hpo_spark.errors import ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable
+from hpo_spark.errors import (
+    ConfigError,
+    DataError,
+    EnvironmentProblem,
+    MissingExtra,
+    StorageError,
+    TaskNotPicklable,
+)
 from hpo_spark.exchange.export import Format, export_run
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
-from hpo_spark.journal import check_folder
+from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import summary, workers_table
 from hpo_spark.session import check_environment, open_session
-from hpo_spark.signals import terminate_as_interrupt
+from hpo_spark.signals import signals_end_program
+from hpo_spark.storage import open_storage
 from hpo_spark.study import Study
 from hpo_spark.versions import __version__
 
@@ -76,6 +84,14 @@ _Master = Annotated[
     str | None, typer.Option(help="URL of Spark's master; local[*] by default. Under spark-submit give it there.")
 ]
 
+_Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Where space or objective have changed: begin anew, with the old trials as a warm start."
+    ),
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -87,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 finished, 2 wrong study file, arguments or environment, 3 no trial succeeded, 75 interrupted.
     """
     try:
-        with terminate_as_interrupt():
+        with signals_end_program(INTERRUPTED):
             _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
@@ -113,6 +129,9 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
         except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
             code = WRONG
+        except StorageError as error:
+            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            code = INTERRUPTED
         except KeyboardInterrupt:
             errors.print("hpo-spark: interrupted.")
             code = INTERRUPTED
@@ -139,8 +158,15 @@ def version() -> int:
 def run(
     study_file: _StudyFile,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default. It must not hold a study yet.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Run folder, a path or a URL such as s3://bucket/x; runs/NAME-DATE-TIME by default. It must not hold "
+            "a study yet, unless --resume goes on with it.",
+        ),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --out, if there is one.")] = False,
+    force: _Force = False,
     overrides: _Overrides = None,
     executor: _Executor = None,
     master: _Master = None,
@@ -151,19 +177,54 @@ def run(
             help="An earlier search to learn from: run folder, FILE.csv, Optuna's STORAGE_URL#STUDY, or hyperopt:PATH.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")] = False,
+    quiet: _Quiet = False,
 ) -> int:
     """Run the search that a study file describes."""
     console = _console()
     _log_to(_console(stderr=True) if quiet else console)
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
     if warm_start is not None:
         overrides = [*(overrides or []), f"warm_start={json.dumps(locate(warm_start, [Path.cwd()]))}"]
     file = _read(study_file, overrides, executor, master)
-    folder = out or Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    study = file.study(folder)
+    folder = out or str(Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return _run(file, file.study(folder, resume=resume, force=force), master, console, quiet)
+
+
+@_app.command()
+@_command
+def resume(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search that was cut short.")],
+    force: _Force = False,
+    overrides: _Overrides = None,
+    executor: _Executor = None,
+    master: _Master = None,
+    quiet: _Quiet = False,
+) -> int:
+    """Go on with a search: trials that have ended are not run again."""
+    console = _console()
+    _log_to(_console(stderr=True) if quiet else console)
+    storage = open_storage(folder)
+    if not storage.has_log(JOURNAL):
+        raise ConfigError(f"{storage} is no run folder of a search: it holds no {JOURNAL}.")
+    try:
+        content = storage.read("study.yaml")
+    except OSError as error:
+        raise ConfigError(f"{storage}/study.yaml cannot be read: {error.strerror or error}.") from None
+    if b":***@" in content:
+        raise ConfigError(
+            f"{storage}/study.yaml was written without its passwords. Go on with the study file that has them: "
+            f"hpo-spark run STUDY.yaml --out {storage} --resume"
+        )
+    file = _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
+    return _run(file, file.study(folder, resume=True, force=force), master, console, quiet)
+
+
+def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool) -> int:
+    """Search, once it is known that it can be done."""
     if file.model.executor == "spark":
         check_environment(master)
-    check_folder(folder)
+    study.check_out()
     with _open_executor(file, master) as pool:
         if not isinstance(pool, SerialExecutor):
             found = preflight(pool, study.objective)
@@ -171,7 +232,7 @@ def run(
                 _console(stderr=True).print(workers_table(found))
             _require(found)
         result = _search(study, file, pool, console, quiet)
-    return _report(result, folder, console, quiet)
+    return _report(result, str(study.out), console, quiet)
 
 
 @_app.command()
@@ -203,7 +264,7 @@ def check(
 @_app.command()
 @_command
 def stop(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The run folder of a search that runs.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search that runs.")],
     trial: Annotated[int | None, typer.Option(help="Cancel only this trial; the search goes on.")] = None,
 ) -> int:
     """End a search: trials that run go on to their end, and the results are written."""
@@ -218,7 +279,7 @@ def stop(
 @_app.command()
 @_command
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder.")],
     to: Annotated[Format, typer.Option(help="What the trials are written as.")],
     out: Annotated[
         str,
@@ -237,8 +298,15 @@ def _read(
     study_file: Path, overrides: Sequence[str] | None, executor: ExecutorName | None, master: str | None
 ) -> StudyFile:
     """The study file with what the command line changes."""
-    chosen = [] if executor is None else [f"executor={executor.value}"]
-    file = read_study_file(study_file, [*(overrides or []), *chosen])
+    return _chosen(read_study_file(study_file, _overrides_of(overrides, executor)), master)
+
+
+def _overrides_of(overrides: Sequence[str] | None, executor: ExecutorName | None) -> list[str]:
+    return [*(overrides or []), *([] if executor is None else [f"executor={executor.value}"])]
+
+
+def _chosen(file: StudyFile, master: str | None) -> StudyFile:
+    """The study file, if its executor can do what it wants."""
     where, resources = file.model.executor, file.model.resources
     if master is not None and where != "spark":
         raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
@@ -275,7 +343,7 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
             live.stop()
 
 
-def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
+def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:
     if result.state == "failed":
         cause = result.first_cause() or result.reason
         _console(stderr=True).print(f"hpo-spark: no trial succeeded. {cause}", markup=False, soft_wrap=True)
@@ -285,6 +353,9 @@ def _report(result: Result, folder: Path, console: Console, quiet: bool) -> int:
         console.print(summary(result))
     if not quiet:
         console.print(f"\nresults in {folder}", soft_wrap=True, markup=False)
+    if result.state == "interrupted":
+        say = f"hpo-spark: interrupted; go on with: hpo-spark resume {folder}"
+        _console(stderr=True).print(say, soft_wrap=True, markup=False)
     return INTERRUPTED if result.state == "interrupted" else FINISHED
 
 

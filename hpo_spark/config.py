@@ -18,7 +18,7 @@ from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, SpaceError
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
-from hpo_spark.known import read_point, read_warm_start
+from hpo_spark.known import read_point
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
@@ -29,7 +29,7 @@ from hpo_spark.stopping import Limits
 from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, Study, check_reference_point
 from hpo_spark.symbols import load_symbol
 
-__all__ = ["StudyFile", "read_study_file"]
+__all__ = ["StudyFile", "parse_study_file", "read_study_file"]
 
 # What a metric's name holds where less is better.
 _LOSSES = (
@@ -128,11 +128,27 @@ def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     Raises:
         ConfigError: Names the file, the line, the key and what was expected.
     """
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"The study file {path} cannot be read: {error.strerror or error}.") from None
+    return parse_study_file(content, path, overrides)
+
+
+def parse_study_file(content: bytes, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
+    """Check the content of a study file.
+
+    Args:
+        content: The content.
+        path: Where it comes from, for messages and as the place of files that it names.
+        overrides: As for `read_study_file`.
+
+    Raises:
+        ConfigError: Names the file, the line, the key and what was expected.
+    """
+    path = Path(path)
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"The study file {path} is not UTF-8 text: {error}.") from None
     data, lines = yaml.load_with_lines(text, str(path))
@@ -226,8 +242,13 @@ class StudyFile:
         ]
         return ways[0] if len(ways) == 1 else ways
 
-    def study(self, out: str | Path | None, callbacks: Sequence[Any] = ()) -> Study:
+    def study(
+        self, out: str | Path | None, callbacks: Sequence[Any] = (), *, resume: bool = False, force: bool = False
+    ) -> Study:
         """Build the study.
+
+        Args:
+            out, callbacks, resume, force: As for `Study`.
 
         Raises:
             ConfigError: If what the file says makes no sense, or its data cannot be had.
@@ -250,10 +271,7 @@ class StudyFile:
                 check_no_clock({"timeout_s": model.study.timeout_s})
         with self.where.at("study", "deterministic" if model.study.lookahead is None else "lookahead"):
             check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
-        if self._earlier_run is not None:
-            with self.where.at("warm_start"):
-                read_warm_start(self._earlier_run, space, directions)
-        with self.where.at("fixed"):
+        with self.where.at("warm_start" if self._earlier_run is not None else "fixed"):
             study = Study(
                 space,
                 objective,
@@ -269,6 +287,8 @@ class StudyFile:
                 lookahead=model.study.lookahead,
                 name=self.name,
                 reference_point=model.study.reference_point,
+                resume=resume,
+                force=force,
             )
         n_metrics = len(objective._metrics) if isinstance(objective, KerasObjective) else len(directions)
         if n_metrics != len(directions):

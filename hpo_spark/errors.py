@@ -9,10 +9,12 @@ __all__ = [
     "EvaluationError",
     "ExecutorLost",
     "HpoSparkError",
+    "JournalError",
     "MemoryExceeded",
     "MissingExtra",
     "RemoteTraceback",
     "SpaceError",
+    "StorageError",
     "TaskCancelled",
     "TaskNotPicklable",
     "TaskNotRun",
@@ -61,6 +63,14 @@ class MissingExtra(HpoSparkError, ImportError):
 
     def __str__(self) -> str:
         return f'{self.what} needs {self.package}. Install it with: pip install "hpo_spark[{self.extra}]"'
+
+
+class JournalError(ConfigError):
+    """A journal is damaged, or of a newer format."""
+
+
+class StorageError(HpoSparkError, OSError):
+    """A run folder can no longer be written, so that the search has to end."""
 
 
 class EvaluationError(HpoSparkError, RuntimeError):

@@ -1,12 +1,15 @@
 """The loop of a study: ask, submit, and tell as each trial ends.
 
     while there is room in flight: take a proposal; serve it from the record, or submit it as a trial
-    when a future wakes us: journal its trial, tell the searcher and the callbacks, look at the stop rules
+    when a future wakes us: record its trial, tell the searcher and the callbacks, look at the stop rules
 
 Nothing polls: futures put themselves into one queue, and so does whoever stops the search.
 
 In deterministic mode the number of trials in flight is fixed, and results are dealt with in the order of the trials'
 numbers, each before the next ask: what the searcher knows at ask number i then depends on nothing but i.
+
+A search that was cut short is taken up from its record: what has ended counts as if it had ended here, what had not
+runs again. In deterministic mode the searcher is first told just what it knew at its last ask, and of the rest in turn.
 """
 
 from __future__ import annotations
@@ -23,7 +26,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpo_spark import output
-from hpo_spark.errors import ExecutorLost, TaskCancelled, TaskNotPicklable, TaskTimeout, WorkerCrashed
+from hpo_spark.errors import (
+    ExecutorLost,
+    StorageError,
+    TaskCancelled,
+    TaskNotPicklable,
+    TaskTimeout,
+    WorkerCrashed,
+)
 from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
@@ -33,8 +43,8 @@ from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
 from hpo_spark.seeds import derive_seed
 from hpo_spark.space import Params, SearchSpace
-from hpo_spark.stopping import Limits
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.stopping import Limits, LimitWatch
+from hpo_spark.trial import INTERRUPTED, Trial, TrialState
 
 __all__ = ["Listener", "Runner"]
 
@@ -46,6 +56,8 @@ _MAX_CRASHES = 2
 _MAX_REPEATS = 10_000
 # Where a trial comes from that no searcher asked for.
 _ENQUEUED = {"by": "user"}
+# Where one comes from whose values are known.
+_KNOWN = {"by": "x0"}
 # Seconds that cancelled trials get to end.
 _GRACE_S = 10.0
 
@@ -55,12 +67,16 @@ class Listener:
     """Whom the loop tells: each is a function, called in the thread of the loop.
 
     Attributes:
-        on_ask: A trial is about to be submitted.
-        on_end: A trial ended, and whether it is the best so far.
+        on_ask: A trial is about to be submitted, and how many trials had been dealt with when it was asked for.
+        on_result: A trial ended, and nobody knows yet: the time to record it.
+        on_end: It is dealt with, and whether it is the best so far.
+        on_idle: The loop is about to wait.
     """
 
-    on_ask: Callable[[Trial], None]
+    on_ask: Callable[[Trial, int], None]
+    on_result: Callable[[Evaluated], None]
     on_end: Callable[[Evaluated, bool], None]
+    on_idle: Callable[[], None]
 
 
 class Runner:
@@ -123,15 +139,18 @@ class Runner:
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
         self._stopped = False
-        self._looping = self._signalled = self._in_objective = False
-        self._n_recorded = self._n_submitted = 0
+        self._looping = self._signalled = self._in_objective = self._is_ending = False
+        self._next_number = self._n_submitted = 0
         self._n_repeats = 0
+        self._watch = LimitWatch(limits, directions[0] == "maximize")
+        self._unfinished_before: list[Trial] = []
+        self._seconds_before = 0.0
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Since the search began."""
-        return time.monotonic() - self._started
+        """For how long the search has run, its earlier parts included."""
+        return self._seconds_before + time.monotonic() - self._started
 
     @property
     def n_running(self) -> int:
@@ -152,10 +171,13 @@ class Runner:
         try:
             self._looping = True
             self._check_limits()
+            self._submit_again()
             self._fill()
+            self._deal_with_early()
             while self._in_flight or self.reason is None:
                 self._wait()
                 self._fill()
+            self._deal_with_rest()
         except KeyboardInterrupt:
             self.interrupted = True
             self.reason = "interrupted"
@@ -170,11 +192,54 @@ class Runner:
 
     def record(self, params: Params, values: Sequence[float]) -> None:
         """Take a configuration whose values are known as a trial that has ended; before `run`."""
-        number = self._n_recorded
-        self._n_recorded += 1
-        trial = Trial(number, params, derive_seed(self._seed, number), origin={"by": "x0"})
-        self._listener.on_ask(trial)
-        self._conclude(Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values))))
+        if f"{self._space.key(params)}@None" in self._record:
+            return
+        trial = Trial(self._next_number, params, derive_seed(self._seed, self._next_number), origin=_KNOWN)
+        self._next_number += 1
+        self._listener.on_ask(trial, len(self.trials))
+        evaluated = Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values)))
+        self._listener.on_result(evaluated)
+        self._conclude(evaluated)
+
+    def take_up(
+        self,
+        ended: Sequence[Trial],
+        unfinished: Sequence[Trial],
+        taught: Sequence[Trial],
+        n_dealt_with: int,
+        seconds: float,
+    ) -> None:
+        """Go on with a search that was cut short; before `run`.
+
+        Args:
+            ended: Its trials that have ended, in that order.
+            unfinished: Those that will run again, by number.
+            taught: Trials of an earlier search that its searcher was told of.
+            n_dealt_with: How many trials had been dealt with when it last asked for one.
+            seconds: For how long it has run.
+        """
+        self._seconds_before = seconds
+        self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
+        self._n_submitted = sum(trial.origin != _KNOWN for trial in (*ended, *unfinished))
+        self._unfinished_before = list(unfinished)
+        dealt_with = list(ended)
+        if self._lookahead is not None:
+            by_number = {trial.number: trial for trial in ended}
+            dealt_with = [by_number.pop(number) for number in range(n_dealt_with)]
+            self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
+        for trial in dealt_with:
+            self.trials.append(trial)
+            if self._is_best(trial):
+                self.best = trial
+            if trial.state is not TrialState.CANCELLED:
+                self._record[self._key(trial)] = trial
+            self._watch.add(trial)
+            self._check_limits()
+        asked = [_as_asked(evaluated.trial) for evaluated in self._early.values()]
+        for trial in (*unfinished, *asked):
+            self._pending[self._key(trial)] = trial.number
+        assert isinstance(self._searcher, Searcher)
+        self._searcher.restore([*taught, *dealt_with, *unfinished, *asked])
 
     def interrupt(self) -> bool:
         """End the search from a signal handler, once what the loop is at is done.
@@ -194,8 +259,7 @@ class Runner:
         with self._lock:
             self.reason = self.reason or reason
             self._stopped = True
-            numbers = {future: number for number, (_, future) in self._in_flight.items() if future is not None}
-            self._cancelled.update(numbers[future] for future in drop_tasks(self._executor, list(numbers)))
+            drop_tasks(self._executor, [future for _, future in self._in_flight.values() if future is not None])
         self._events.put(None)
 
     def cancel(self, number: int) -> bool:
@@ -241,7 +305,7 @@ class Runner:
 
     def _take(self, proposal: Proposal) -> None:
         """Serve a proposal from the record, have it wait for its twin that runs, or submit it."""
-        key = f"{self._space.key(proposal.params)}@{proposal.fidelity}"
+        key = self._key(proposal)
         if (known := self._record.get(key)) is not None:
             self._n_repeats += 1
             self._serve(known, proposal)
@@ -250,7 +314,8 @@ class Runner:
             self._waiting[twin].append(proposal)
         else:
             self._n_repeats = 0
-            number = self._n_recorded + self._n_submitted
+            number = self._next_number
+            self._next_number += 1
             self._n_submitted += 1
             self._pending[key] = number
             trial = Trial(
@@ -272,9 +337,10 @@ class Runner:
     def _submit(self, trial: Trial) -> None:
         with self._lock:
             self._in_flight[trial.number] = trial, None
-        self._listener.on_ask(trial)
+        self._listener.on_ask(trial, len(self.trials))
         if trial.number in self._cancelled or self._stopped:
-            del self._in_flight[trial.number]
+            with self._lock:
+                del self._in_flight[trial.number]
             self._settle(self._unfinished(trial, CancelledError()))
             return
         best = self.best.value if self.best else None
@@ -284,8 +350,8 @@ class Runner:
         with self._lock:
             self._in_flight[trial.number] = trial, future
             late = trial.number in self._cancelled
-            if self._stopped and drop_tasks(self._executor, [future]):
-                self._cancelled.add(trial.number)
+            if self._stopped:
+                drop_tasks(self._executor, [future])
         future.add_done_callback(lambda _: self._events.put(trial.number))
         if late:
             cancel_task(self._executor, future)
@@ -296,6 +362,8 @@ class Runner:
 
     def _wait(self) -> None:
         """Sleep until something happens, and deal with it."""
+        if self._events.empty():
+            self._listener.on_idle()
         limit = self._limits.timeout_s
         timeout = None if limit is None or self.reason else max(0.0, limit - self.seconds)
         try:
@@ -349,8 +417,11 @@ class Runner:
             )
         if isinstance(error, ExecutorLost):
             trial = replace(trial, attempt=trial.attempt + error.n_attempts - 1)
-        if trial.number in self._cancelled or isinstance(error, CancelledError | TaskCancelled):
-            return Evaluated(replace(trial, state=TrialState.CANCELLED, error="Cancelled."))
+        # A signal may have gone to the workers too, or have taken their cluster away.
+        is_swept_away = self._is_ending and isinstance(error, WorkerCrashed | ExecutorLost | BrokenExecutor)
+        if trial.number in self._cancelled or is_swept_away or isinstance(error, CancelledError | TaskCancelled):
+            text = "Cancelled." if trial.number in self._cancelled else INTERRUPTED
+            return Evaluated(replace(trial, state=TrialState.CANCELLED, error=text))
         state = TrialState.FAILED
         if isinstance(error, TaskTimeout):
             state = TrialState.TIMED_OUT
@@ -364,51 +435,81 @@ class Runner:
             text += f"\n\nThe end of its output:\n{tail}\n"
         return Evaluated(replace(trial, state=state, error=text), None, printed)
 
+    def _submit_again(self) -> None:
+        """Run what an earlier part of the search did not finish; unless that has reached a limit since.
+
+        In deterministic mode whatever was asked for is evaluated.
+        """
+        if self.reason is not None and self._lookahead is None:
+            return
+        for trial in self._unfinished_before:
+            if not self._stopped:
+                self._submit(replace(trial, attempt=trial.attempt + 1))
+
     def _settle(self, evaluated: Evaluated) -> None:
-        """A trial has ended: deal with it; in deterministic mode once its turn has come, and then fill its place."""
+        """A trial has ended: record it and deal with it, in deterministic mode once its turn has come."""
+        self._listener.on_result(evaluated)
         if self._lookahead is None:
             self._conclude(evaluated)
-            return
-        self._early[evaluated.trial.number] = evaluated
+        else:
+            self._early[evaluated.trial.number] = evaluated
+            self._deal_with_early()
+
+    def _deal_with_early(self) -> None:
+        """Deal with what has ended and whose turn it is, and after each fill its place."""
         while (following := self._early.pop(len(self.trials), None)) is not None:
             self._conclude(following)
             self._fill()
 
+    def _deal_with_rest(self) -> None:
+        """Deal with what waited for a trial that did not end."""
+        while self._early:
+            self._conclude(self._early.pop(min(self._early)))
+
     def _conclude(self, evaluated: Evaluated) -> None:
         trial = evaluated.trial
-        is_best = bool(trial.values) and (
-            self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
-        )
+        is_best = self._is_best(trial)
         self.trials.append(trial)
         if is_best:
             self.best = trial
         self._listener.on_end(evaluated, is_best)
-        key = f"{self._space.key(trial.params)}@{trial.fidelity}"
+        key = self._key(trial)
         self._pending.pop(key, None)
         if trial.state is not TrialState.CANCELLED:
             self._record[key] = trial
         self._searcher.tell(trial)
         for proposal in self._waiting.pop(trial.number, []):
             self._serve(trial, proposal)
+        self._watch.add(trial)
         self._check_limits()
 
+    def _is_best(self, trial: Trial) -> bool:
+        return bool(trial.values) and (
+            self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
+        )
+
+    def _key(self, what: Trial | Proposal) -> str:
+        return f"{self._space.key(what.params)}@{what.fidelity}"
+
     def _check_limits(self) -> None:
-        if self.reason is None:
-            reason = self._limits.reached(self.trials, self._directions[0] == "maximize", self.seconds)
-            if reason is not None and self._lookahead is not None:
+        if self.reason is None and (reason := self._watch.reached(self.seconds)) is not None:
+            if self._lookahead is not None:
                 self.reason = reason  # what was asked for is evaluated: which trials have begun depends on the clock
-            elif reason is not None:
+            else:
                 self.stop(reason)
 
     def _end_all(self) -> None:
         """Cancel what is in flight and record how it ended, within a grace time."""
         self.reason = self.reason or "aborted"
-        self._stopped = True
-        for number, (trial, future) in list(self._in_flight.items()):
-            self.cancel(number)
-            if future is None:  # it was just being submitted
-                del self._in_flight[number]
-                self._settle(self._unfinished(trial, CancelledError()))
+        self._stopped = self._is_ending = True
+        for trial, future in list(self._in_flight.values()):
+            if future is not None:
+                cancel_task(self._executor, future)
+            else:  # it was just being submitted
+                with self._lock:
+                    del self._in_flight[trial.number]
+                with contextlib.suppress(StorageError):
+                    self._settle(self._unfinished(trial, CancelledError()))
         deadline = time.monotonic() + _GRACE_S
         while self._in_flight:
             try:
@@ -417,7 +518,13 @@ class Runner:
                 logger.warning("%d trial(s) did not end within %g s", len(self._in_flight), _GRACE_S)
                 break
             if ended in self._in_flight:
-                with contextlib.suppress(TaskNotPicklable, BrokenExecutor):
+                with contextlib.suppress(TaskNotPicklable, BrokenExecutor, StorageError):
                     self._end(ended)
-        for _, evaluated in sorted(self._early.items()):  # they waited for a trial that did not end
-            self._conclude(evaluated)
+        self._deal_with_rest()
+
+
+def _as_asked(trial: Trial) -> Trial:
+    """A trial as it was when it was asked for."""
+    return Trial(
+        trial.number, trial.params, trial.seed, trial.fidelity, trial.parent, origin=trial.origin, token=trial.token
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,14 +10,44 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["interrupts_answered_by", "terminate_as_interrupt"]
+__all__ = ["interrupts_answered_by", "signals_end_program"]
+
+
+class _Program:
+    """A program of ours that signals end: the first in order, a second one at once."""
+
+    def __init__(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+        self._n_signals = 0
+
+    def count(self) -> None:
+        """A signal has come; does not return from the second.
+
+        Nothing needs to be put in order: a record is written with one call, trial processes die with their parent, and
+        so does the JVM.
+        """
+        self._n_signals += 1
+        if self._n_signals > 1:
+            os._exit(self._exit_code)
+
+
+_program: _Program | None = None
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which Airflow and YARN send, end a program like Ctrl-C."""
-    with _handling(signal.SIGTERM, _raise):
-        yield
+def signals_end_program(exit_code: int) -> Iterator[None]:
+    """Let SIGTERM, which Airflow and YARN send, end a program like Ctrl-C, and a second signal end it at once.
+
+    Args:
+        exit_code: Of the process, where a second signal ends it.
+    """
+    global _program
+    _program = _Program(exit_code)
+    try:
+        with _handling(signal.SIGTERM, _raise), _handling(signal.SIGINT, _raise):
+            yield
+    finally:
+        _program = None
 
 
 @contextmanager
@@ -34,6 +65,8 @@ def interrupts_answered_by(answer: Callable[[], bool]) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
         terminated = terminated or number == signal.SIGTERM
+        if _program is not None:
+            _program.count()
         if not answer():
             raise KeyboardInterrupt
 
@@ -50,6 +83,8 @@ def interrupts_answered_by(answer: Callable[[], bool]) -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    if _program is not None:
+        _program.count()
     raise KeyboardInterrupt
 
 

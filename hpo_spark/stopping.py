@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 from numbers import Integral, Real
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.trial import Trial, TrialState
 
-__all__ = ["Limits"]
+__all__ = ["LimitWatch", "Limits"]
 
 _NUMBERS = r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*"
 
@@ -54,44 +53,71 @@ class Limits:
         """Whether there is any limit that is sure to come."""
         return any(limit is not None for limit in (self.max_trials, self.max_epochs, self.timeout_s))
 
-    def reached(self, trials: Sequence[Trial], maximize: bool, seconds: float) -> str | None:
-        """The rule that ends the study, in words; None to go on. ``max_trials`` is not among them.
+
+class LimitWatch:
+    """Watches trials end, and says when a limit is reached; ``max_trials`` is not among those that it watches.
+
+    Args:
+        limits: The limits.
+        maximize: Whether the first objective is better when larger.
+    """
+
+    def __init__(self, limits: Limits, maximize: bool) -> None:
+        self._limits = limits
+        self._sign = 1.0 if maximize else -1.0
+        self._n_failed = self._n_epochs = self._n_since_best = 0
+        self._counts_epochs = True
+        self._best: float | None = None
+        # The first trials that were not cancelled: their state and reason; None for one that has a value.
+        self._first: list[tuple[str, str] | None] = []
+
+    def add(self, trial: Trial) -> None:
+        """A trial has ended."""
+        if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
+            self._n_failed += 1
+        if trial.state is not TrialState.CANCELLED and len(self._first) < (self._limits.give_up_after or 0):
+            # The numbers in a message are those of the configuration.
+            reason = re.sub(_NUMBERS, "#", trial.reason or "")
+            self._first.append(None if trial.values else (str(trial.state), reason))
+        self._n_epochs += count_epochs([trial])
+        if trial.value is None:
+            return
+        if trial.seconds is not None and "epochs" not in trial.metrics:
+            self._counts_epochs = False
+        value = self._sign * trial.value
+        if self._best is None or value > self._best:
+            self._best, self._n_since_best = value, 0
+        else:
+            self._n_since_best += 1
+
+    def reached(self, seconds: float) -> str | None:
+        """The rule that ends the study, in words; None to go on.
 
         Args:
-            trials: Those that have ended, in the order of their ends.
-            maximize: Whether the first objective is better when larger.
-            seconds: Since the study began.
+            seconds: For how long the study has run.
         """
-        if self.timeout_s is not None and seconds >= self.timeout_s:
-            return f"timeout_s={self.timeout_s:g} has passed"
-        if self.max_epochs is not None:
-            if count_epochs(trials) >= self.max_epochs:
-                return f"max_epochs={self.max_epochs} are trained"
-            evaluated = (trial for trial in trials if trial.values and trial.seconds is not None)
-            if any("epochs" not in trial.metrics for trial in evaluated):
-                return f"max_epochs={self.max_epochs} cannot be counted: the objective reports no metric 'epochs'"
-        n_failed = sum(trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for trial in trials)
-        if self.max_failures is not None and n_failed >= self.max_failures:
-            return f"max_failures={self.max_failures} is reached"
-        if self.give_up_after is not None and _failed_alike(trials, self.give_up_after):
-            return f"give_up_after={self.give_up_after}: the first so many trials all failed with the same error"
-        values = [trial.value if maximize else -trial.value for trial in trials if trial.value is not None]
-        if not values:
+        limits = self._limits
+        if limits.timeout_s is not None and seconds >= limits.timeout_s:
+            return f"timeout_s={limits.timeout_s:g} has passed"
+        if limits.max_epochs is not None:
+            if self._n_epochs >= limits.max_epochs:
+                return f"max_epochs={limits.max_epochs} are trained"
+            if not self._counts_epochs:
+                return f"max_epochs={limits.max_epochs} cannot be counted: the objective reports no metric 'epochs'"
+        if limits.max_failures is not None and self._n_failed >= limits.max_failures:
+            return f"max_failures={limits.max_failures} is reached"
+        if limits.give_up_after is not None and self._failed_alike(limits.give_up_after):
+            return f"give_up_after={limits.give_up_after}: the first so many trials all failed with the same error"
+        if self._best is None:
             return None
-        best = max(values)
-        if self.target is not None and best >= (self.target if maximize else -self.target):
-            return f"target={self.target:g} is reached"
-        if self.patience is not None and len(values) - 1 - values.index(best) >= self.patience:
-            return f"patience={self.patience}: as many trials without improvement"
+        if limits.target is not None and self._best >= self._sign * limits.target:
+            return f"target={limits.target:g} is reached"
+        if limits.patience is not None and self._n_since_best >= limits.patience:
+            return f"patience={limits.patience}: as many trials without improvement"
         return None
 
-
-def _failed_alike(trials: Sequence[Trial], n_first: int) -> bool:
-    first = list(islice((trial for trial in trials if trial.state is not TrialState.CANCELLED), n_first))
-    if len(first) < n_first or any(trial.values for trial in first):
-        return False
-    # The numbers in a message are those of the configuration.
-    return len({(trial.state, re.sub(_NUMBERS, "#", trial.reason or "")) for trial in first}) == 1
+    def _failed_alike(self, n_first: int) -> bool:
+        return len(self._first) >= n_first and None not in self._first and len(set(self._first)) == 1
 
 
 def count_epochs(trials: Sequence[Trial]) -> int:

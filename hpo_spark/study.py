@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
@@ -18,22 +18,26 @@ from typing import Any
 
 from hpo_spark.control import Mailbox
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError
+from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import cancel_task, prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
-from hpo_spark.journal import Journal
+from hpo_spark.fingerprint import fingerprint
+from hpo_spark.journal import NAME as JOURNAL
+from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.plain import to_plain
-from hpo_spark.redaction import redact
+from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result, best_first
+from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, make_searcher
 from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
+from hpo_spark.storage import Storage, open_storage
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
 
@@ -78,7 +82,8 @@ class Study:
             ``"nsga2"`` where there are several objectives.
         direction: ``"minimize"`` or ``"maximize"``; a list for several objectives.
         seed: Whole number of 0 or more that every draw follows from; None for a random one, which is recorded.
-        out: Folder for the journal and the results, which must not hold a study yet; None to keep all in memory.
+        out: Folder for the journal and the results: a local path, or the URL of any file system that fsspec knows. It
+            must not hold a study yet, unless this one resumes it. None to keep all in memory.
         callbacks: Objects with methods of `Callback`, or functions ``f(study, trial)`` called at the end of each trial.
         fixed: Constants that are passed to the objective with the params.
         x0: Configurations to try first. One whose value is known is ``{"params": configuration, "value": number}``,
@@ -93,6 +98,11 @@ class Study:
         name: For messages and files; None for the folder's name.
         reference_point: For several objectives, what the hypervolume is measured from: one value an objective, in its
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
+        resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
+            again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
+            space, objective and seed may not.
+        force: With ``resume``: whether a study whose space or objective has changed begins anew in the same folder,
+            with the old trials as a warm start.
 
     Raises:
         ConfigError: (a `ValueError`) If an argument is wrong; says which and what was expected.
@@ -115,6 +125,8 @@ class Study:
         lookahead: int | None = None,
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
+        resume: bool = False,
+        force: bool = False,
     ) -> None:
         if not isinstance(space, SearchSpace):
             raise ConfigError(f"space must be a SearchSpace, got {type(space).__name__}.")
@@ -124,28 +136,39 @@ class Study:
         self.objective = objective
         self.directions = _check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
+        self.out = None if out is None else open_storage(out)
+        if resume and self.out is None:
+            raise ConfigError("resume needs out, the run folder of the study to go on with.")
+        self._resumes = resume and self.out is not None and self.out.has_log(JOURNAL)
+        self._forces = force
+        if seed is None and self._resumes and self.out is not None:
+            seed = read_header(self.out).get("seed")
         self.seed = _check_seed(seed)
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
         self.searcher = make_searcher(searcher, space, self.directions, self.seed)
         self.callbacks = [callbacks] if callable(callbacks) else list(callbacks)
-        self.out = None if out is None else Path(out)
         self.name = name or (self.out.name if self.out else "study")
         self._description: Mapping[str, Any] | None = None
         self._searcher_choice = searcher
         self._lookahead = check_lookahead(deterministic, lookahead, self.searcher)
         self._x0 = [read_point(entry, space, len(self.directions)) for entry in x0]
         self._earlier_run = warm_start
+        # A study that goes on has learned from it already, and its source may be gone.
+        reads = warm_start is not None and not self._resumes
         self._warm_start = (
-            WarmStart([], None) if warm_start is None else read_warm_start(warm_start, space, self.directions)
+            read_warm_start(warm_start, space, self.directions)
+            if warm_start is not None and reads
+            else WarmStart([], None)
         )
-        self._enqueued = deque(point.params for point in self._x0 if point.values is None)
-        if self._warm_start.best is not None:
-            self._enqueued.append(self._warm_start.best)
+        self._enqueued: deque[dict[str, Any]] = deque()
+        self._enqueued_by_user: list[dict[str, Any]] = []
+        self._lease: Lease | None = None
         self._runner: Runner | None = None
         self._is_stopped = False
         self._lock = threading.Lock()
+        self._is_open = False
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
         self._best_model: bytes | None = None
@@ -174,7 +197,14 @@ class Study:
         """
         if not isinstance(params, Mapping):
             raise ConfigError(f"A configuration must be a mapping of parameter names to values, got {params!r}.")
-        self._enqueued.append(self.space.validate(params))
+        valid = self.space.validate(params)
+        with self._lock:
+            if not self._is_open:
+                self._enqueued_by_user.append(valid)
+                return
+            if self._journal is not None:
+                self._journal.enqueue(valid)
+            self._enqueued.append(valid)
         if self._runner is not None:
             self._runner.wake()
 
@@ -261,36 +291,29 @@ class Study:
                 executor,
                 evaluation,
                 limits,
-                Listener(self._on_ask, self._on_end),
+                Listener(self._on_ask, self._on_result, self._on_end, self._on_idle),
                 self._enqueued,
                 self._lookahead,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
         prestart(executor)
-        with interrupts_answered_by(runner.interrupt):
+        with interrupts_answered_by(self._interrupt):
             try:
-                self._open(limits)
+                self._open(limits, runner)
                 self._tell("on_study_start")
-                self._begin(runner)
                 if self._is_stopped:
                     runner.stop()
                 result = self._search(executor, runner)
             finally:
-                if self._journal is not None:
-                    self._journal.close()
+                self._close()
             self._tell("on_study_end", result)
         return result
 
-    def _begin(self, runner: Runner) -> None:
-        """Tell the searcher what is known already."""
-        for trial in self._warm_start.trials:
-            if self._journal is not None:
-                self._journal.learn(trial)
-            self.searcher.tell(trial)
-        for point in self._x0:
-            if point.values is not None:
-                runner.record(point.params, point.values)
+    def _interrupt(self) -> bool:
+        if self._journal is not None:
+            self._journal.hurry()
+        return self._runner is not None and self._runner.interrupt()
 
     def _search(self, executor: Executor, runner: Runner) -> Result:
         try:
@@ -298,7 +321,8 @@ class Study:
                 runner.run()
         except Exception as error:
             runner.reason = f"{type(error).__name__}: {error}"
-            self._conclude(executor, runner, broken=True)
+            with suppress(StorageError):  # the first one tells
+                self._conclude(executor, runner, broken=error)
             raise
         return self._conclude(executor, runner)
 
@@ -336,25 +360,140 @@ class Study:
     def _mailbox(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.out is None else Mailbox(self.out, self)
 
-    def _open(self, limits: Limits) -> None:
-        """Begin the record on disk."""
+    def check_out(self) -> None:
+        """Find out whether the run folder can be written, and whether it may be; `run` begins with this.
+
+        Raises:
+            ConfigError: If it cannot; if it holds a study and this one does not resume it; or if this one differs from
+                that in what must not change.
+        """
         if self.out is None:
             return
-        self._journal = Journal(self.out / "journal.jsonl")
-        self._folder = RunFolder(self.out)
-        description = self.describe(limits)
-        self._journal.start({"seed": self.seed, "study": description, "versions": versions()})
-        self._folder.write_study(description)
+        try:
+            self.out.check_writable()
+        except OSError as error:
+            raise ConfigError(f"The run folder {self.out} cannot be written: {error.strerror or error}.") from None
+        if not self.out.has_log(JOURNAL):
+            return
+        if not self._resumes:
+            raise ConfigError(
+                f"The folder {self.out} holds a study already, and nothing of it is overwritten: go on with it "
+                f"(--resume, or hpo-spark resume {self.out}), choose another folder, or remove this one first."
+            )
+        self._check_past(read_record(self.out), self.describe())
 
-    def _on_ask(self, trial: Trial) -> None:
+    def _check_past(self, past: StudyRecord, description: Mapping[str, Any]) -> Changes:
+        """How this study differs from the one of a journal.
+
+        Raises:
+            ConfigError: If it differs in what must not change, and force is not given.
+        """
+        found = changes(past, redact_all(description), fingerprint(self.objective))
+        if found.refused and not self._forces:
+            raise ConfigError(
+                f"{self.out} holds a study that differs in what must not change: {'; '.join(found.refused)}. Choose "
+                "another folder; or have it begin anew here, with the old trials as a warm start (--force)."
+            )
+        return found
+
+    def _open(self, limits: Limits, runner: Runner) -> None:
+        """Begin the record on disk or go on with it, and have runner and searcher learn what is known already."""
+        past: StudyRecord | None = None
+        if self.out is not None:
+            self.check_out()
+            self._lease = Lease(self.out, self._lose_lease)
+            self._lease.acquire(waits=self._resumes)
+            past = self._open_journal(self.out, self.describe(limits))
+        if past is not None:
+            taught = WarmStart([], None) if not past.known else read_warm_start(past.known, self.space, self.directions)
+        else:
+            taught = self._warm_start
+        asked = () if past is None else (*past.ended, *past.unfinished)
+        known = {self.space.key(trial.params) for trial in asked}
+        wanted = [point.params for point in self._x0 if point.values is None]
+        wanted += [] if taught.best is None else [taught.best]
+        wanted += [] if past is None else past.enqueued
+        with self._lock:
+            for params in self._enqueued_by_user:
+                if self._journal is not None:
+                    self._journal.enqueue(params)
+            wanted += self._enqueued_by_user
+            self._enqueued.extend(params for params in wanted if self.space.key(params) not in known)
+            self._is_open = True
+        if past is not None and asked:
+            runner.take_up(past.ended, past.unfinished, taught.trials, past.n_dealt_with, past.seconds)
+            logger.info(
+                "%s goes on: %d trials have ended, %d run again", self.out, len(past.ended), len(past.unfinished)
+            )
+        else:
+            for trial in taught.trials:
+                self.searcher.tell(trial)
+        for point in self._x0:
+            if point.values is not None:
+                runner.record(point.params, point.values)
+
+    def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
+        """Open the journal; what it says already, or None where the study is new."""
+        header = {
+            "seed": self.seed,
+            "study": description,
+            "fingerprint": fingerprint(self.objective),
+            "versions": versions(),
+        }
+        past = read_record(out) if out.has_log(JOURNAL) else StudyRecord(JOURNAL)
+        if past.torn:
+            logger.warning(
+                "%s ends in a line that was not written whole, of %d bytes; it is cut off", past.place, past.torn
+            )
+            out.cut_log(JOURNAL, past.size)
+        found = self._check_past(past, description)
+        goes_on = bool(past.study) and not found.refused
+        if goes_on:
+            for change in found.accepted:
+                logger.info("%s goes on with a change: %s", out, change)
+        elif past.study:
+            what = "; ".join(found.refused)
+            logger.warning("%s begins anew, and its %d trials are a warm start: %s", out, len(past.ended), what)
+        self._folder = RunFolder(out)
+        self._journal = journal = Journal(out, past.check)
+        self._folder.write_study(description)
+        if goes_on:
+            journal.resume(header)
+        else:
+            journal.begin(header)
+            for trial in self._warm_start.trials:
+                journal.learn(trial)
+        if not goes_on and not past.study:
+            return None
+        return past if goes_on else read_record(out)
+
+    def _lose_lease(self) -> None:
+        """Somebody else runs the search now: write nothing more."""
+        if self._journal is not None and self._runner is not None:
+            self._journal.give_up("another driver has taken this folder over, since this one did not renew its lease")
+            self._runner.wake()
+
+    def _close(self) -> None:
         if self._journal is not None:
-            self._journal.ask(trial)
+            self._journal.close()
+        if self._lease is not None:
+            self._lease.release()
+
+    def _on_ask(self, trial: Trial, n_dealt_with: int) -> None:
+        if self._journal is not None:
+            self._journal.ask(trial, n_dealt_with)
         self._tell("on_trial_start", trial)
+
+    def _on_result(self, evaluated: Evaluated) -> None:
+        if self._journal is not None:
+            self._journal.tell(evaluated.trial)
+
+    def _on_idle(self) -> None:
+        if self._journal is not None:
+            self._journal.flush()
 
     def _on_end(self, evaluated: Evaluated, is_best: bool) -> None:
         trial, model = evaluated.trial, evaluated.model
-        if self._journal is not None:
-            self._journal.tell(trial)
         if is_best:
             self._best_model = model
         if self._folder is not None:
@@ -363,9 +502,13 @@ class Study:
                 self._folder.write_best(trial, self.fixed, model)
         self._tell("on_trial_end", trial)
 
-    def _conclude(self, executor: Executor, runner: Runner, broken: bool = False) -> Result:
+    def _conclude(self, executor: Executor, runner: Runner, broken: Exception | None = None) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
-        state = "interrupted" if runner.interrupted else "finished" if runner.best and not broken else "failed"
+        state = "finished" if runner.best else "failed"
+        if broken is not None:
+            state = "interrupted" if isinstance(broken, StorageError) else "failed"
+        elif runner.interrupted:
+            state = "interrupted"
         seconds = runner.seconds
         result = Result(
             name=self.name,
@@ -374,7 +517,7 @@ class Study:
             state=state,
             seconds=seconds,
             slots=slots_of(executor),
-            reason=runner.reason or "finished",
+            reason=redact(runner.reason or "finished"),
             best_model=self._best_model,
             versions=versions(),
             reference_point=self.reference_point,
@@ -384,6 +527,8 @@ class Study:
         if state == "finished":
             result = self._with_test(result, executor)
             self._write(result)
+        if self._journal is not None:
+            self._journal.end({"state": state, "reason": result.reason, "test": result.test})
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
@@ -392,7 +537,8 @@ class Study:
         return result
 
     def _write(self, result: Result) -> None:
-        if self._folder is not None:
+        is_ours = self._journal is None or not self._journal.is_taken_over
+        if self._folder is not None and is_ours:
             self._folder.write_result(result)
 
     def _with_test(self, result: Result, executor: Executor) -> Result:

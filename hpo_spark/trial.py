@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from hpo_spark.plain import restore_float
 
-__all__ = ["Trial", "TrialState"]
+__all__ = ["INTERRUPTED", "Trial", "TrialState"]
+
+# The error of a trial that only the end of its search has ended.
+INTERRUPTED = "Interrupted: the search ended before this trial did. It runs again when the search is resumed."
 
 
 class TrialState(StrEnum):
@@ -77,6 +81,11 @@ class Trial:
         return is_lost or self.state is TrialState.CANCELLED
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether only the end of its search has ended it: a search that is resumed runs it again."""
+        return self.state is TrialState.RUNNING or self.error == INTERRUPTED
+
+    @property
     def reason(self) -> str | None:
         """The first line of the error."""
         return self.error.strip().splitlines()[0] if self.error and self.error.strip() else None
@@ -88,10 +97,15 @@ class Trial:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Trial:
         """The trial of a record read from a journal."""
-        known = {key.name: record[key.name] for key in fields(cls) if key.name in record}
-        known["state"] = TrialState(known["state"])
+        known = {name: record[name] for name in _names() if name in record}
+        known["state"] = TrialState(known.get("state", TrialState.RUNNING))
         if known.get("values") is not None:
             known["values"] = [restore_float(value) for value in known["values"]]
         known["metrics"] = {name: restore_float(value) for name, value in known.get("metrics", {}).items()}
         known["curve"] = [[step, restore_float(value)] for step, value in known.get("curve", [])]
         return cls(**known)
+
+
+@cache
+def _names() -> list[str]:
+    return [field.name for field in fields(Trial)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import uuid
@@ -115,6 +116,17 @@ class DataSource:
         source._validation = self._validation
         return source
 
+    @property
+    def file(self) -> str | os.PathLike[str] | None:
+        """The file that it is read from; None where it is none, or `prepare` has not looked for it yet."""
+        path: str | os.PathLike[str] | None = getattr(self._load, "path", None)
+        return path
+
+    @property
+    def function(self) -> Callable[[], Any] | None:
+        """The user's loading function; None where it is none."""
+        return self._load if inspect.isfunction(self._load) else None
+
     def prepare(self) -> None:
         """Find out on the driver, before the search, whether the data can be had.
 
@@ -168,24 +180,24 @@ class _File:
     """An ``.npz`` file at a path that driver and workers share."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def __call__(self) -> Dataset:
-        return load_npz(self._path)
+        return load_npz(self.path)
 
     def check(self) -> None:
-        check_npz(self._path)
+        check_npz(self.path)
 
 
 class _Located:
     """MNIST or Fashion-MNIST, wherever it is found."""
 
     def __init__(self, name: str, path: str | None, folder: str | None) -> None:
-        self._name, self._path, self._folder = name, path, folder
+        self._name, self.path, self._folder = name, path, folder
 
     def __call__(self) -> Dataset:
         # A worker's own setting goes before the driver's.
-        return load_npz(locate(self._name, self._path, os.environ.get(DATA_FOLDER_VARIABLE) or self._folder))
+        return load_npz(locate(self._name, self.path, os.environ.get(DATA_FOLDER_VARIABLE) or self._folder))
 
     def find(self) -> None:
-        self._path = str(locate(self._name, self._path, self._folder))
+        self.path = str(locate(self._name, self.path, self._folder))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from pathlib import Path
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.exchange.frame import write_csv, write_parquet
 from hpo_spark.exchange.optuna import to_optuna
 from hpo_spark.exchange.skopt import write_skopt
-from hpo_spark.journal import read_header, read_trials
+from hpo_spark.journal import read_record
 from hpo_spark.redaction import redact
 from hpo_spark.space import SearchSpace
 
@@ -30,7 +29,7 @@ def export_run(folder: str | os.PathLike[str], to: Format, out: str, name: str |
     """Write the trials of a run folder, from its journal alone.
 
     Args:
-        folder: The run folder.
+        folder: The run folder: a path, or a URL.
         to: What they are written as.
         out: A path or URL; for Optuna the URL of a storage.
         name: For Optuna, the study's name there; None for its own.
@@ -42,17 +41,12 @@ def export_run(folder: str | os.PathLike[str], to: Format, out: str, name: str |
         ConfigError: If there is no journal, or `out` cannot be written.
         MissingExtra: If a library is not installed.
     """
-    journal = Path(folder) / "journal.jsonl"
-    if not journal.is_file():
-        raise ConfigError(f"Expected a run folder that holds a journal.jsonl, got {str(folder)!r}.")
     if name is not None and to is not Format.optuna:
         raise ConfigError(f"--name {name}: belongs to --to optuna, got --to {to}.")
-    study = read_header(journal)["study"]
-    trials = read_trials(journal)
-    space = SearchSpace.from_dict(study["space"])
-    direction = study["study"]["direction"]
-    directions = [direction] if isinstance(direction, str) else direction
-    name = name or study["study"]["name"]
+    record = read_record(folder)
+    trials, directions = record.trials, record.directions
+    space = SearchSpace.from_dict(record.study["space"])
+    name = name or record.study["study"]["name"]
     if to is Format.csv:
         write_csv(trials, out)
     elif to is Format.parquet:
@@ -62,4 +56,4 @@ def export_run(folder: str | os.PathLike[str], to: Format, out: str, name: str |
     else:
         to_optuna(trials, space, directions, name, out)
     what = f"the study {name!r} in " if to is Format.optuna else ""
-    return f"{len(trials)} trial(s) of {folder} are {what}{redact(out)}"
+    return f"{len(trials)} trial(s) of {redact(os.fspath(folder))} are {what}{redact(out)}"

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from hpo_spark.errors import ConfigError, SpaceError
+from hpo_spark.errors import ConfigError, JournalError, SpaceError
 from hpo_spark.exchange.csv import from_csv
 from hpo_spark.exchange.files import is_url
 from hpo_spark.exchange.hyperopt import from_hyperopt, read_hyperopt
 from hpo_spark.exchange.optuna import directions_of, from_optuna, is_storage_url, open_study
-from hpo_spark.journal import read_header, read_trials
+from hpo_spark.journal import read_record
 from hpo_spark.redaction import redact
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial
@@ -64,7 +64,7 @@ def read_trials_from(source: Source, space: SearchSpace, directions: Sequence[st
         return _of_optuna(open_study(text), redact(text), space, directions)
     if text.endswith(".csv") and not os.path.isdir(text):
         return from_csv(text, space, directions)
-    return _of_journal(Path(text), directions)
+    return _of_journal(text, directions)
 
 
 def locate(source: str, folders: Sequence[Path]) -> str:
@@ -87,16 +87,18 @@ def _of_optuna(study: Any, what: str, space: SearchSpace, directions: Sequence[s
     return _active(from_optuna(study, space), space)
 
 
-def _of_journal(path: Path, directions: Sequence[str]) -> list[Trial]:
-    path = path / "journal.jsonl" if path.is_dir() else path
-    if not path.is_file():
+def _of_journal(place: str, directions: Sequence[str]) -> list[Trial]:
+    try:
+        record = read_record(place)
+    except JournalError:
+        raise
+    except ConfigError:
         raise ConfigError(
-            f"expected a run folder that holds a journal.jsonl, got {redact(str(path))!r}; or {_ELSEWHERE}."
-        )
-    former = read_header(path).get("study", {}).get("study", {}).get("direction")
-    if former is not None:
-        _check_directions(str(path), [former] if isinstance(former, str) else former, directions)
-    return read_trials(path)
+            f"expected a run folder that holds a journal.jsonl, got {redact(place)!r}; or {_ELSEWHERE}."
+        ) from None
+    if record.directions:
+        _check_directions(record.place, record.directions, directions)
+    return record.trials
 
 
 def _check_directions(what: str, former: Sequence[str], directions: Sequence[str]) -> None:

@@ -203,7 +203,7 @@ def test_the_command_exports_from_the_journal_alone(form, earlier, tmp_path, cap
 def test_the_command_refuses_what_makes_no_sense(earlier, tmp_path, capsys):
     folder, _ = earlier
     assert cli.main(["export", str(tmp_path), "--to", "csv", "--out", str(tmp_path / "x")]) == 2
-    assert "Expected a run folder" in capsys.readouterr().err
+    assert "is no run folder of a search" in capsys.readouterr().err
     assert cli.main(["export", str(folder), "--to", "csv", "--out", str(tmp_path / "x"), "--name", "y"]) == 2
     assert "belongs to --to optuna" in capsys.readouterr().err
 

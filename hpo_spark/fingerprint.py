@@ -1,0 +1,116 @@
+"""Fingerprints of an objective's code and data, which tell a resumed study whether it is still the same.
+
+The code is that of the modules that the user wrote: the one that defines the objective and what it imports from beside
+itself, without comments, docstrings and layout. Installed packages have versions. Of ``__main__`` and of notebooks only
+the function's own source counts.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import site
+import sys
+import sysconfig
+import textwrap
+from hashlib import blake2b
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+__all__ = ["fingerprint"]
+
+_INSTALLED = tuple(
+    os.path.realpath(folder)
+    for folder in {*sysconfig.get_paths().values(), *site.getsitepackages(), str(Path(__file__).parent)}
+)
+# Of a larger file its size and both ends count.
+_END_BYTES = 1 << 20
+
+
+def fingerprint(objective: Any) -> dict[str, str]:
+    """The fingerprints of an objective.
+
+    Returns:
+        ``code``, and ``data`` where it comes from a file or a loading function; what cannot be told is left out.
+    """
+    parts = {"code": _code_of(_function_of(objective)), "data": _data_of(getattr(objective, "data", None))}
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _function_of(objective: Any) -> Any:
+    for name in ("build_model", "function", "func"):
+        if (inner := getattr(objective, name, None)) is not None and callable(inner):
+            return _function_of(inner)
+    return inspect.unwrap(objective) if inspect.isroutine(objective) else objective
+
+
+def _code_of(function: Any) -> str | None:
+    owner = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    module = sys.modules.get(getattr(owner, "__module__", "") or "")
+    if module is not None and module.__name__ != "__main__":
+        if not _is_users(module):
+            return None
+        texts = [_normal(Path(found.__file__ or "").read_text(encoding="utf-8")) for found in _beside(module)]
+        return _digest("\n".join(texts).encode())
+    try:
+        return _digest(_normal(textwrap.dedent(inspect.getsource(owner))).encode())
+    except (OSError, TypeError, SyntaxError):  # typed into an interpreter
+        code = getattr(owner, "__code__", None)
+        return None if code is None else _digest(repr(_instructions(code)).encode())
+
+
+def _is_users(module: ModuleType) -> bool:
+    """Whether a module is a file that is not installed."""
+    path: str | None = getattr(module, "__file__", None)
+    return path is not None and path.endswith(".py") and not os.path.realpath(path).startswith(_INSTALLED)
+
+
+def _beside(module: ModuleType) -> list[ModuleType]:
+    """A user's module and the user's modules whose contents it holds, in the order of their names."""
+    found = {module.__name__: module}
+    waiting = [module]
+    while waiting:
+        for value in vars(waiting.pop()).values():
+            other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", "") or "")
+            if other is not None and other.__name__ not in {*found, "__main__"} and _is_users(other):
+                found[other.__name__] = other
+                waiting.append(other)
+    return [found[name] for name in sorted(found)]
+
+
+def _normal(source: str) -> str:
+    """Source without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        is_block = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if is_block and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+            node.body = node.body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _instructions(code: CodeType) -> tuple[Any, ...]:
+    constants = [_instructions(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return code.co_code, code.co_names, tuple(constants)
+
+
+def _data_of(source: Any) -> str | None:
+    """Of the file that data is read from, or of the code that loads it; None where there is neither."""
+    if (function := getattr(source, "function", None)) is not None:
+        return _code_of(function)
+    if (path := getattr(source, "file", None)) is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            head = file.read(_END_BYTES)
+            file.seek(max(0, size - _END_BYTES))
+            return _digest(b"%d" % size + head + file.read(_END_BYTES))
+    except OSError:
+        return None
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()

@@ -1,0 +1,171 @@
+"""Reads a study's journal: all that is known of a search, whoever ran it and however often it was cut short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hpo_spark.errors import ConfigError, JournalError
+from hpo_spark.journal.journal import NAME
+from hpo_spark.journal.records import Decoder
+from hpo_spark.space import Params
+from hpo_spark.storage import Storage, open_storage
+from hpo_spark.trial import Trial
+
+__all__ = ["StudyRecord", "read_header", "read_record", "read_trials"]
+
+
+@dataclass
+class StudyRecord:
+    """What a journal says.
+
+    Attributes:
+        place: The journal, for messages.
+        seed: The study's seed.
+        study: What the study was when it was begun or last resumed, in the form of a study file.
+        fingerprint: Of the objective's code and data then.
+        versions: Of the libraries then.
+        ended: The trials that have ended, in the order in which they were told.
+        unfinished: Those that were asked for and did not end, or that the end of the search ended; by number. They run
+            again when it is resumed.
+        known: Trials of earlier searches that the searcher was told of.
+        enqueued: Configurations that a user wanted to be tried while the search ran.
+        notes: What the searcher said of itself.
+        n_dealt_with: How many trials had been dealt with at the last ask.
+        seconds: For how long the search ran, up to the last record of each of its parts.
+        end: How it ended last; None where it runs or was killed.
+        check, size: Of the last whole line, and bytes up to its end.
+        torn: Bytes of a last line that was not written whole.
+    """
+
+    place: str
+    seed: int = 0
+    study: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    ended: list[Trial] = field(default_factory=list)
+    unfinished: list[Trial] = field(default_factory=list)
+    known: list[Trial] = field(default_factory=list)
+    enqueued: list[Params] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    n_dealt_with: int = 0
+    seconds: float = 0.0
+    end: dict[str, Any] | None = None
+    check: int = 0
+    size: int = 0
+    torn: int = 0
+
+    @property
+    def directions(self) -> list[str]:
+        """One an objective; empty where the journal does not say."""
+        direction = self.study.get("study", {}).get("direction")
+        return [direction] if isinstance(direction, str) else list(direction or [])
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials that have ended, by number."""
+        return sorted(self.ended, key=lambda trial: trial.number)
+
+
+def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
+    """Read a journal as a whole.
+
+    Args:
+        place: Run folder, as a path, a URL or a `Storage`; or the path of the journal in it.
+
+    Raises:
+        ConfigError: If there is no journal.
+        JournalError: If it is damaged elsewhere than in a last line that was not written whole; names the line.
+    """
+    storage, content = _content(place)
+    decoder = Decoder(f"{storage.place}/{NAME}")
+    record = StudyRecord(decoder.place)
+    asked: dict[int, Trial] = {}
+    told: dict[int, Trial] = {}
+    began = latest = 0.0
+    for number, line in decoder.decode(content):
+        kind = line["kind"]
+        try:
+            if number == 1 and kind != "study":
+                raise ValueError(f"it is a record of the kind {kind!r}, where the first must be that of the study")
+            if kind == "ask":
+                asked[line["number"]] = Trial.from_record(line)
+                record.n_dealt_with = max(record.n_dealt_with, line.get("n_dealt_with", 0))
+            elif kind == "tell":
+                trial = Trial.from_record(line)
+                told.pop(trial.number, None)  # one that was cut short and ran again takes its new place
+                told[trial.number] = trial
+            elif kind in ("study", "resume"):
+                if kind == "study":  # begun anew in the same folder: what is known teaches, and counts no more
+                    record.known += [trial for trial in told.values() if not trial.is_unfinished]
+                    asked, told, record.n_dealt_with, record.seconds, began, latest = {}, {}, 0, 0.0, 0.0, 0.0
+                    record.enqueued.clear()
+                record.seed = line.get("seed", record.seed)
+                for name in ("study", "fingerprint", "versions"):
+                    setattr(record, name, line.get(name, {}))
+                record.seconds += latest - began
+                began = line.get("at", 0.0)
+                record.end = None
+            elif kind == "known":
+                record.known.append(Trial.from_record(line))
+            elif kind == "enqueue":
+                record.enqueued.append(line["params"])
+            elif kind == "note":
+                record.notes.append({key: value for key, value in line.items() if key not in ("kind", "crc")})
+            elif kind == "end":
+                record.end = {key: value for key, value in line.items() if key not in ("kind", "crc")}
+            latest = line.get("at", latest)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise JournalError(f"{decoder.place}, line {number}: is no record of a study: {error}.") from None
+    record.seconds += latest - began
+    record.ended = [trial for trial in told.values() if not trial.is_unfinished]
+    ended = {trial.number for trial in record.ended}
+    record.unfinished = [
+        replace(trial, attempt=max(trial.attempt, told[number].attempt) if number in told else trial.attempt)
+        for number, trial in sorted(asked.items())
+        if number not in ended
+    ]
+    record.check, record.size, record.torn = decoder.check, decoder.size, decoder.torn
+    return record
+
+
+def read_header(place: str | os.PathLike[str] | Storage) -> dict[str, Any]:
+    """The first record of a journal: what the study was when it was begun.
+
+    Raises:
+        ConfigError: If there is no journal.
+        JournalError: If it does not begin with a study.
+    """
+    storage, content = _content(place)
+    decoder = Decoder(f"{storage.place}/{NAME}")
+    lines: Iterator[tuple[int, dict[str, Any]]] = decoder.decode(content[: content.find(b"\n") + 1])
+    for _, record in lines:
+        if record["kind"] == "study":
+            return record
+    raise JournalError(f"{decoder.place}: expected the record of a study in the first line, and there is none.")
+
+
+def read_trials(place: str | os.PathLike[str] | Storage) -> list[Trial]:
+    """The trials of a journal that have ended, by number.
+
+    Raises:
+        ConfigError: If there is no journal.
+        JournalError: If it is damaged; names the line.
+    """
+    return read_record(place).trials
+
+
+def _content(place: str | os.PathLike[str] | Storage) -> tuple[Storage, bytes]:
+    if not isinstance(place, Storage):
+        text = os.fspath(place)
+        is_file = os.path.basename(text) == NAME
+        place = open_storage(Path(text).parent if is_file and "://" not in text else text.removesuffix(f"/{NAME}"))
+    try:
+        return place, place.read_log(NAME)
+    except FileNotFoundError:
+        raise ConfigError(f"{place} is no run folder of a search: it holds no {NAME}.") from None
+    except OSError as error:
+        raise ConfigError(f"{place}/{NAME} cannot be read: {error.strerror or error}.") from None
