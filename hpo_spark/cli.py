@@ -1,4 +1,4 @@
-"""The command line: ``hpo-spark run | check | stop``, and the same through spark-submit."""
+"""The command line: ``hpo-spark run | check | stop | export``, and the same through spark-submit."""
 
 from __future__ import annotations
 
