@@ -25,7 +25,7 @@ EXTRAS = {
     "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
-    "s3": ["s3fs"],
+    "s3": ["s3fs>=2024.10"],  # the first that creates exclusively
     "jax": ["jax"],
 }
 EXTRAS["all"] = sorted({line for name, lines in EXTRAS.items() if name != "keras-cpu" for line in lines})
@@ -42,10 +42,12 @@ EXTRAS["bench"] = [
 ]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
+    "moto[server]>=5",
     "mypy>=1.15",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "ruff>=0.9",
+    "s3fs>=2024.10",
     "types-PyYAML",
     "types-psutil",
 ]
@@ -64,6 +66,7 @@ setup(
     install_requires=[
         "cloudpickle>=3.0",
         "deap>=1.4.1",
+        "fsspec>=2024.10",
         "numpy>=1.26",
         "psutil>=5.9",
         "pydantic>=2.7",
