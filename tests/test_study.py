@@ -388,7 +388,7 @@ def test_the_run_folder_tells_the_story(tmp_path):
     out = tmp_path / "deep" / "run"
     result = run(objective, out=out, name="a study", fixed={"k": 1})
     lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-    assert [lines[0]["kind"], lines[0]["format"], lines[0]["seed"]] == ["study", 1, 0]
+    assert [lines[0]["kind"], lines[0]["format"], lines[0]["seed"]] == ["study", 2, 0]
     assert [line["number"] for line in lines if line["kind"] == "ask"] == list(range(12))
     again = read_trials(out / "journal.jsonl")
     assert [str(trial) for trial in again] == [str(trial) for trial in result.trials]
