@@ -81,14 +81,15 @@ def test_a_file_system_that_cannot_write(monkeypatch):
 
 
 def test_options_that_the_user_has_set(monkeypatch):
-    given = {"retries": {"max_attempts": 7}, "read_timeout": 3}
+    given = {"retries": {"max_attempts": 7}, "read_timeout": 3, "max_pool_connections": 5}
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": given})
     assert RemoteStorage("s3://bucket/x")._connect()[0].config_kwargs == given
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 3}})
+    given = {"read_timeout": 3, "max_pool_connections": 5}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": given})
     found = RemoteStorage("s3://bucket/x")._connect()[0].config_kwargs
-    assert found == {"read_timeout": 3, "retries": {"total_max_attempts": 1, "mode": "standard"}}
+    assert found == {**given, "retries": {"total_max_attempts": 1, "mode": "standard"}}
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "9")
-    assert RemoteStorage("s3://bucket/x")._connect()[0].config_kwargs == {"read_timeout": 3}
+    assert RemoteStorage("s3://bucket/x")._connect()[0].config_kwargs == given
 
 
 def test_credentials_in_the_url_are_used():
