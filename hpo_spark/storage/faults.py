@@ -13,7 +13,7 @@ from hpo_spark.redaction import redact
 
 __all__ = ["describe", "is_missing_bucket", "is_passing", "translate"]
 
-# botocore, aiohttp, gcsfs, azure.core: connections that break or cannot be made, and answers that arrive in part.
+# botocore, aiohttp, gcsfs, google.auth, azure.core: connections that break or cannot be made, answers cut short.
 _PASSING_CLASSES = {
     "ChecksumError",
     "ClientConnectionError",
@@ -26,6 +26,7 @@ _PASSING_CLASSES = {
     "ServiceRequestError",
     "ServiceResponseError",
     "TimeoutError",
+    "TransportError",
 }
 # Codes of S3; some come with a status below 500.
 _PASSING_CODES = {

@@ -48,12 +48,12 @@ class RemoteStorage(Storage):
     ================================  ========================================  ====================================
     S3, Google, Azure                 atomic                                    exclusive, by the server; of S3's
                                                                                 likes those that know If-None-Match
-    Hadoop (``hdfs``, ``viewfs``)     a draft, renamed; a file that exists is   exclusive, as its rename refuses to
-                                      away for a moment where the rename        replace
-                                      refuses to replace it
-    ``memory``                        atomic                                    exclusive, by a lock
-    others                            as the library does it; a reader may      looks first: exclusive among the
-                                      see a part                                threads of a process only
+    Hadoop (``hdfs``, ``viewfs``)     a draft, renamed into place; an older     looks first: exclusive among the
+                                      file is away for a moment                 threads of a process, and among
+                                                                                others but for a moment
+    ``memory``                        atomic                                    exclusive
+    others                            as the library does it; a reader may      as with Hadoop, where the library
+                                      see a part                                does no better
     ================================  ========================================  ====================================
 
     Args:
@@ -345,13 +345,7 @@ def _put(fs: Any, path: str, content: bytes) -> None:
         fs.pipe_file(path, content)
         return
     with _Draft(fs, path, content) as draft:
-        try:
-            fs.mv(draft, path)
-        except OSError:  # Hadoop's rename does not replace
-            if not fs.exists(path):
-                raise
-            fs.rm_file(path)
-            fs.mv(draft, path)
+        fs.mv(draft, path)  # Arrow's replaces a file, also where Hadoop's would not
 
 
 def _create(fs: Any, path: str, content: bytes) -> None:
@@ -363,8 +357,7 @@ def _create(fs: Any, path: str, content: bytes) -> None:
         if fs.exists(path):
             raise FileExistsError(errno.EEXIST, "it exists", path)
         if isinstance(fs, ArrowFSWrapper):
-            with _Draft(fs, path, content) as draft:
-                fs.mv(draft, path)
+            _put(fs, path, content)
         else:
             _make_parent(fs, path)
             fs.pipe_file(path, content, mode="create")

@@ -28,7 +28,9 @@ def append_each(log, numbers):
 
 @pytest.fixture
 def every_five(monkeypatch):
+    """Compaction every five lines, and a look at the log's end before each append."""
     monkeypatch.setattr(segments, "COMPACT_EVERY", 5)
+    monkeypatch.setattr(segments, "_TRUST_S", 0.0)
 
 
 class Crash(BaseException):
@@ -110,14 +112,14 @@ def test_a_crash_at_any_step_of_appends_and_compactions(memory_url, after):
 
 @pytest.mark.usefixtures("every_five")
 def test_a_crash_at_any_step_of_a_cut(memory_url):
-    for size, after in itertools.product((0, 7, 16, 26), (False, True)):
+    for size, after in itertools.product((0, 7, 15, 20, 35), (False, True)):
         for step in itertools.count(1):
             url = f"{memory_url}/{size}{after}{step}"
             storage = CrashingStorage(url)
             _, log = storage.open_log(LOG)
-            append_each(log, range(10, 20))
+            append_each(log, range(10, 22))
             whole = storage.read_log(LOG)
-            storage.write("journal/00000002.jsonl", lines(10))  # left over from a compaction
+            storage.write("journal/00000008.jsonl", lines(16))  # left over from a compaction
             storage.step, storage.after = step, after
             with contextlib.suppress(Crash):
                 storage.cut_log(LOG, size)
@@ -203,6 +205,24 @@ def test_a_reader_during_compactions(s3_url):
     thread.join()
     assert not errors
     assert len(reads) > 5
+
+
+@pytest.mark.usefixtures("every_five")
+@pytest.mark.parametrize("n_appends", [1, 5])
+def test_a_compaction_between_listing_and_reading(memory_url, monkeypatch, n_appends):
+    storage, reader = open_storage(memory_url), open_storage(memory_url)
+    _, log = storage.open_log(LOG)
+    append_each(log, range(5))
+    names = reader.names
+
+    def names_and_more(folder):
+        found = names(folder)
+        monkeypatch.setattr(reader, "names", names)
+        append_each(log, range(5, 5 + n_appends))
+        return found
+
+    monkeypatch.setattr(reader, "names", names_and_more)
+    assert reader.read_log(LOG) == lines(*range(5 + n_appends))
 
 
 def test_a_missing_segment_is_named(memory_url, caplog):
