@@ -22,6 +22,7 @@ EXTRAS = {
     "tpe": ["hyperopt>=0.2.7"],
     "cmaes": ["cmaes>=0.10"],
     "optuna": ["optuna>=4"],
+    "export": ["fsspec", "pandas>=2.1", "pyarrow>=16"],
     "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
@@ -42,8 +43,11 @@ EXTRAS["bench"] = [
 ]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
+    "matplotlib>=3.8",
     "moto[server]>=5",
     "mypy>=1.15",
+    "pandas>=2.1",
+    "pyarrow>=16",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "ruff>=0.9",
@@ -67,6 +71,7 @@ setup(
         "cloudpickle>=3.0",
         "deap>=1.4.1",
         "fsspec>=2024.10",
+        "msgspec>=0.18",
         "numpy>=1.26",
         "psutil>=5.9",
         "pydantic>=2.7",

@@ -96,4 +96,6 @@ def place(request, tmp_path):
 
 @pytest.fixture
 def storage(place):
-    return open_storage(place)
+    storage = open_storage(place)
+    storage.check_writable()
+    return storage
