@@ -26,7 +26,7 @@ EXTRAS = {
     "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
-    "s3": ["s3fs"],
+    "s3": ["s3fs>=2024.10"],  # the first that creates exclusively
     "jax": ["jax"],
 }
 EXTRAS["all"] = sorted({line for name, lines in EXTRAS.items() if name != "keras-cpu" for line in lines})
@@ -42,15 +42,16 @@ EXTRAS["bench"] = [
     "matplotlib>=3.8",
 ]
 EXTRAS["dev"] = [
-    "fsspec",
     "hypothesis>=6.100",
     "matplotlib>=3.8",
+    "moto[server]>=5",
     "mypy>=1.15",
     "pandas>=2.1",
     "pyarrow>=16",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "ruff>=0.9",
+    "s3fs>=2024.10",
     "types-PyYAML",
     "types-psutil",
 ]
@@ -69,6 +70,7 @@ setup(
     install_requires=[
         "cloudpickle>=3.0",
         "deap>=1.4.1",
+        "fsspec>=2024.10",
         "msgspec>=0.18",
         "numpy>=1.26",
         "psutil>=5.9",

@@ -55,14 +55,21 @@ class EnvironmentProblem(HpoSparkError, RuntimeError):
 
 
 class MissingExtra(HpoSparkError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
+    Args:
+        what: What needs it.
+        package: Its name.
+        extra: The extra of this package that brings it; None where none does.
+    """
+
+    def __init__(self, what: str, package: str, extra: str | None) -> None:
         self.what, self.package, self.extra = what, package, extra
         super().__init__(what, package, extra)
 
     def __str__(self) -> str:
-        return f'{self.what} needs {self.package}. Install it with: pip install "hpo_spark[{self.extra}]"'
+        wanted = self.package if self.extra is None else f'"hpo_spark[{self.extra}]"'
+        return f"{self.what} needs {self.package}. Install it with: pip install {wanted}"
 
 
 class JournalError(ConfigError):

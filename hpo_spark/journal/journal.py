@@ -42,6 +42,7 @@ class Journal:
     """
 
     def __init__(self, storage: Storage, check: int = 0) -> None:
+        self._storage = storage
         self._place = f"{storage.place}/{NAME}"
         # A remote file system has a patience of its own.
         self._patience_s = _PATIENCE_S if storage.is_local else 0.0
@@ -108,6 +109,7 @@ class Journal:
     def hurry(self) -> None:
         """Wait no longer for a fault to pass; from a signal handler too."""
         self._hurry.set()
+        self._storage.hurry()
 
     def close(self) -> None:
         """Close it."""

@@ -111,6 +111,10 @@ class Storage(ABC):
     def cut_log(self, name: str, size: int) -> None:
         """Remove what a log holds after so many bytes."""
 
+    def hurry(self) -> None:
+        """Wait no longer for a fault to pass, now and later; from a signal handler too."""
+        return
+
     def exists(self, name: str) -> bool:
         """Whether a file exists."""
         folder, _, own = name.rpartition("/")
