@@ -37,6 +37,8 @@ class StudyRecord:
         n_dealt_with: How many trials had been dealt with at the last ask.
         seconds: For how long the search ran, up to the last record of each of its parts.
         end: How it ended last; None where it runs or was killed.
+        refit: The last training of a configuration again, whose model is in ``best/``; None where there was none.
+        tested: The last metrics on the test part, ``test``, and the ``best`` trial that they are of.
         check, size: Of the last whole line, and bytes up to its end.
         torn: Bytes of a last line that was not written whole.
     """
@@ -54,6 +56,8 @@ class StudyRecord:
     n_dealt_with: int = 0
     seconds: float = 0.0
     end: dict[str, Any] | None = None
+    refit: dict[str, Any] | None = None
+    tested: dict[str, Any] | None = None
     check: int = 0
     size: int = 0
     torn: int = 0
@@ -103,6 +107,7 @@ def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
                     record.known += [trial for trial in told.values() if not trial.is_unfinished]
                     asked, told, record.n_dealt_with, record.seconds, began, latest = {}, {}, 0, 0.0, 0.0, 0.0
                     record.enqueued.clear()
+                    record.refit = record.tested = None
                 record.seed = line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
                     setattr(record, name, line.get(name, {}))
@@ -117,6 +122,12 @@ def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
                 record.notes.append({key: value for key, value in line.items() if key not in ("kind", "crc")})
             elif kind == "end":
                 record.end = {key: value for key, value in line.items() if key not in ("kind", "crc")}
+                if line.get("test") and line.get("best"):
+                    record.tested = {"best": line["best"], "test": line["test"]}
+            elif kind == "refit":
+                record.refit = {key: value for key, value in line.items() if key not in ("kind", "crc", "at")}
+                if line.get("by") == "user":
+                    continue  # the search did not run then
             latest = line.get("at", latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(f"{decoder.place}, line {number}: is no record of a study: {error}.") from None
