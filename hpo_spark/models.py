@@ -206,6 +206,13 @@ class Models:
         """The file of a trial's model; None where it has none."""
         return self._names.get(number)
 
+    def put_back(self, number: int, name: str | None) -> None:
+        """Have a trial's model be what it was before it was trained again: a file, or None for none."""
+        if name is None:
+            self._names.pop(number, None)
+        else:
+            self._names[number] = name
+
     def has(self, number: int) -> bool:
         """Whether a trial's model is here."""
         return number in self._names or number in self._held

@@ -156,7 +156,7 @@ class Result:
             "test": self.test,
             "test_error": self.test_error,
             "model_error": self.model_error,
-            "refit": self.refit,
+            "refit": None if self.refit is None else {k: v for k, v in self.refit.items() if k not in ("best", "test")},
             "first_cause": None if ranked else self.first_cause(),
             "versions": self.versions,
         }
