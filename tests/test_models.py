@@ -78,15 +78,13 @@ def test_without_a_folder_models_come_back(pool):
     assert result.best_model == model_of(result.best_trial.number, LARGE)
 
 
-class Elsewhere(LocalStorage):
-    """A folder that workers see under another mount, where it is empty."""
+@pytest.fixture
+def unshared(monkeypatch):
+    """Workers see another mount, where the folder is empty."""
+    monkeypatch.setattr(LocalStorage, "__reduce__", lambda self: (LocalStorage, (self.path.with_name("elsewhere"),)))
 
-    def __reduce__(self):
-        return LocalStorage, (self.path.with_name("elsewhere"),)
 
-
-def test_where_workers_do_not_see_the_folder_that_is_said_once(pool, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("hpo_spark.models.LocalStorage", Elsewhere)
+def test_where_workers_do_not_see_the_folder_that_is_said_once(pool, tmp_path, unshared, caplog):
     result = search(pool, tmp_path / "run", trains(LARGE))
     assert result.state == "finished"
     assert result.best_model is None
@@ -98,8 +96,7 @@ def test_where_workers_do_not_see_the_folder_that_is_said_once(pool, tmp_path, m
     assert "does not see" in result.model_error
 
 
-def test_small_models_need_no_shared_folder(pool, tmp_path, monkeypatch):
-    monkeypatch.setattr("hpo_spark.models.LocalStorage", Elsewhere)
+def test_small_models_need_no_shared_folder(pool, tmp_path, unshared):
     result = search(pool, tmp_path / "run")
     assert result.best_model == model_of(result.best_trial.number, SMALL)
 
