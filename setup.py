@@ -22,6 +22,7 @@ EXTRAS = {
     "tpe": ["hyperopt>=0.2.7"],
     "cmaes": ["cmaes>=0.10"],
     "optuna": ["optuna>=4"],
+    "export": ["fsspec", "pandas>=2.1", "pyarrow>=16"],
     "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
@@ -41,8 +42,12 @@ EXTRAS["bench"] = [
     "matplotlib>=3.8",
 ]
 EXTRAS["dev"] = [
+    "fsspec",
     "hypothesis>=6.100",
+    "matplotlib>=3.8",
     "mypy>=1.15",
+    "pandas>=2.1",
+    "pyarrow>=16",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "ruff>=0.9",
@@ -64,6 +69,7 @@ setup(
     install_requires=[
         "cloudpickle>=3.0",
         "deap>=1.4.1",
+        "msgspec>=0.18",
         "numpy>=1.26",
         "psutil>=5.9",
         "pydantic>=2.7",

@@ -1,4 +1,4 @@
-"""The command line: ``hpo-spark run | check | stop``, and the same through spark-submit."""
+"""The command line: ``hpo-spark run | check | stop | export``, and the same through spark-submit."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from hpo_spark.errors import (
     StorageError,
     TaskNotPicklable,
 )
+from hpo_spark.exchange.export import Format, export_run
+from hpo_spark.exchange.source import locate
 from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
@@ -170,7 +172,11 @@ def run(
     executor: _Executor = None,
     master: _Master = None,
     warm_start: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run folder of an earlier search to learn from.")
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="An earlier search to learn from: run folder, FILE.csv, Optuna's STORAGE_URL#STUDY, or hyperopt:PATH.",
+        ),
     ] = None,
     quiet: _Quiet = False,
 ) -> int:
@@ -180,7 +186,7 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
     if warm_start is not None:
-        overrides = [*(overrides or []), f"warm_start={json.dumps(os.path.abspath(warm_start))}"]
+        overrides = [*(overrides or []), f"warm_start={json.dumps(locate(warm_start, [Path.cwd()]))}"]
     file = _read(study_file, overrides, executor, master)
     folder = out or str(Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     return _run(file, file.study(folder, resume=resume, force=force), master, console, quiet)
@@ -304,6 +310,24 @@ def stop(
         "the search ends when the trials that run have ended" if trial is None else f"trial {trial} is being cancelled"
     )
     typer.echo(f"{folder}: {what}.")
+    return FINISHED
+
+
+@_app.command()
+@_command
+def export(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder.")],
+    to: Annotated[Format, typer.Option(help="What the trials are written as.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH_OR_URL", help="A file, or for optuna the URL of a storage, as sqlite:///studies.db."
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="For optuna, the study's name there; its own by default.")] = None,
+) -> int:
+    """Write the trials of a search as CSV, Parquet, a study of Optuna, or an OptimizeResult of scikit-optimize."""
+    typer.echo(export_run(folder, to, out, name))
     return FINISHED
 
 

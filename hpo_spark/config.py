@@ -16,11 +16,13 @@ from hpo_spark import yaml
 from hpo_spark.data import DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
 from hpo_spark.known import read_point
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
+from hpo_spark.redaction import redact
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
@@ -329,9 +331,7 @@ class StudyFile:
     @property
     def _earlier_run(self) -> str | None:
         run = self.model.warm_start
-        if run is None:
-            return None
-        return str(next((folder / run for folder in self._folders if (folder / run).exists()), run))
+        return None if run is None else locate(run, self._folders)
 
     def _absolute(self, value: Any) -> Any:
         """A value of the objective section, with relative files made absolute: the run folder lies elsewhere."""
@@ -351,7 +351,7 @@ class StudyFile:
         """The file with its overrides and defaults: what ``study.yaml`` in the run folder says."""
         content = self.model.model_dump()
         if self._earlier_run is not None:
-            content["warm_start"] = os.path.abspath(self._earlier_run)
+            content["warm_start"] = redact(self._earlier_run)
         content["study"] |= {"name": self.name, "direction": self.direction, "seed": seed}
         content["objective"] = {
             key: self._absolute(value) for key, value in content["objective"].items() if value is not None

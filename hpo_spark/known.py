@@ -7,12 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
-from hpo_spark.errors import ConfigError, JournalError, SpaceError
-from hpo_spark.journal import read_record
-from hpo_spark.redaction import redact
+from hpo_spark.errors import ConfigError, SpaceError
+from hpo_spark.exchange.source import Source, read_trials_from
 from hpo_spark.results.result import best_first
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.trial import Trial, TrialState
@@ -82,34 +80,22 @@ def read_point(entry: Any, space: SearchSpace, n_objectives: int) -> KnownPoint:
     return KnownPoint(params, [float(value) for value in values])
 
 
-def read_warm_start(source: str | Path | Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:
+def read_warm_start(source: Source, space: SearchSpace, directions: Sequence[str]) -> WarmStart:
     """What an earlier search tells a new one.
 
     Args:
-        source: Run folder of the earlier one, its journal, or trials.
+        source: What `read_trials_from` takes: a run folder, trials, and what other libraries have.
         space, directions: Of the new one.
 
     Raises:
-        ConfigError: If there is no journal or it cannot be read, the directions differ, or no trial fits.
+        ConfigError: If it cannot be read, the directions differ, or no trial fits.
+        MissingExtra: If the library that it comes from is not installed.
     """
-    if not isinstance(source, str | Path):
-        if not isinstance(source, list | tuple) or not all(isinstance(trial, Trial) for trial in source):
-            raise ConfigError(f"warm_start: expected a run folder or a list of Trial, got {source!r}.")
-        return _of_use(source, space, directions)
     try:
-        record = read_record(source)
-    except JournalError as error:
-        raise ConfigError(f"warm_start: {error}") from None
-    except ConfigError:
-        raise ConfigError(
-            f"warm_start: expected a run folder that holds a journal.jsonl, got {redact(str(source))!r}."
-        ) from None
-    if record.directions and record.directions != list(directions):
-        raise ConfigError(
-            f"warm_start: {record.place} is of a search with direction={record.directions}, this one has "
-            f"{list(directions)}; values of the one say nothing to the other."
-        )
-    return _of_use(record.trials, space, directions)
+        trials = read_trials_from(source, space, directions)
+    except ConfigError as error:
+        raise ConfigError(f"warm_start: {error}") from error
+    return _of_use(trials, space, directions)
 
 
 def _of_use(trials: Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:

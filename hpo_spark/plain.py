@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["canonical", "dump_json", "dump_line", "restore_float", "same", "to_plain"]
+__all__ = ["canonical", "dump_json", "dump_line", "restore_float", "same", "to_finite", "to_plain"]
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -51,12 +51,12 @@ def canonical(value: Any) -> str:
 
 def dump_line(record: Mapping[str, Any]) -> str:
     """A record as one line of valid JSON; what is not finite becomes the text ``NaN``, ``Infinity``, ``-Infinity``."""
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(to_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def dump_json(record: Mapping[str, Any]) -> str:
     """The same, indented for a reader."""
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(to_finite(record), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def restore_float(value: Any) -> Any:
@@ -64,11 +64,12 @@ def restore_float(value: Any) -> Any:
     return _NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
-def _finite(value: Any) -> Any:
+def to_finite(value: Any) -> Any:
+    """The value with the text ``NaN``, ``Infinity``, ``-Infinity`` for each number that is not finite, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: to_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [to_finite(item) for item in value]
     return value

@@ -17,15 +17,13 @@ from urllib.parse import quote
 __all__ = ["redact", "redact_all"]
 
 _HIDDEN = "***"
-# scheme://user:password@: up to the last @ before the first slash; or, where the password has a slash of its own and
-# what follows the colon is no port, up to the first @.
-_PASSWORD = re.compile(
-    r"""([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@?\#'"<>]*):(?:[^\s/?\#'"<>]+@|(?!\d{1,5}[/?\#])[^\s@'"<>]+@)"""
-)
+# ://user:password@, up to the last @ before the first slash; or, where the password has a slash of its own and what
+# follows the colon is no port, up to the first @. The lengths are bounded so that no text takes long.
+_PASSWORD = re.compile(r"""(://[^\s:/@?#'"<>]{0,256}):(?:[^\s/?#'"<>]{1,256}@|(?!\d{1,5}[/?#])[^\s@'"<>]{1,256}@)""")
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 _QUERY_VALUE = re.compile(
     r"""((?:\bX-Amz-(?:Signature|Credential|Security-Token)|[?&;](?:sig|signature|token|access_token|password))=)"""
-    r"""[^\s&\#'"<>]+""",
+    r"""[^\s&#'"<>]+""",
     re.IGNORECASE,
 )
 _SECRET_NAME = re.compile(r"SECRET|TOKEN(?!IZER)|PASSWORD|CREDENTIAL|_KEY$", re.IGNORECASE)

@@ -12,12 +12,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from hpo_spark.control import Mailbox
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
+from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.final import identity_of, score_test_part, train_again
@@ -89,8 +91,9 @@ class Study:
         fixed: Constants that are passed to the objective with the params.
         x0: Configurations to try first. One whose value is known is ``{"params": configuration, "value": number}``,
             with ``"values"`` for several objectives: it is taken as a trial that has ended, and not evaluated.
-        warm_start: Run folder of an earlier study, or its trials. The searcher learns from them; of the configurations
-            the best is tried first, since nothing says that the values still hold.
+        warm_start: An earlier search: its run folder or its trials, a CSV file, ``storage-url#study`` of Optuna,
+            ``hyperopt:PATH`` of a pickle, an `optuna.Study`, or a `hyperopt.Trials`. The searcher learns from it; of
+            the configurations the best is tried first, since nothing says that the values still hold.
         deterministic: Whether the trials are the same whatever runs them and whatever ends first: the number in flight
             is fixed then, and the searcher is told of results in the order of the trials.
         lookahead: Trials in flight in deterministic mode, 1 or more; None for 8. With fewer slots some wait, with more
@@ -122,7 +125,7 @@ class Study:
         *,
         fixed: Mapping[str, Any] | None = None,
         x0: Sequence[Mapping[str, Any]] = (),
-        warm_start: str | Path | Sequence[Trial] | None = None,
+        warm_start: Source | None = None,
         deterministic: bool = False,
         lookahead: int | None = None,
         name: str | None = None,
@@ -361,7 +364,7 @@ class Study:
                 point.params if point.values is None else {"params": point.params, "values": point.values}
                 for point in self._x0
             ],
-            "warm_start": str(self._earlier_run) if isinstance(self._earlier_run, str | Path) else None,
+            "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
             "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
             "objective": _describe_objective(self.objective),
         }
@@ -583,6 +586,7 @@ class Study:
             reason=redact(runner.reason or "finished"),
             versions=versions(),
             reference_point=self.reference_point,
+            space=self.space,
         )
         result = self._with_models(result, runner.best)
         self._write(result)

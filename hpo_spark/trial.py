@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from functools import cache
 from typing import Any
 
 from hpo_spark.plain import restore_float
@@ -96,16 +95,20 @@ class Trial:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Trial:
-        """The trial of a record read from a journal."""
-        known = {name: record[name] for name in _names() if name in record}
-        known["state"] = TrialState(known.get("state", TrialState.RUNNING))
+        """The trial of a record read from a journal, which becomes the trial's."""
+        known = {name: record[name] for name in _NAMES if name in record}
+        known["state"] = _STATES[known.get("state", "RUNNING")]
         if known.get("values") is not None:
             known["values"] = [restore_float(value) for value in known["values"]]
-        known["metrics"] = {name: restore_float(value) for name, value in known.get("metrics", {}).items()}
-        known["curve"] = [[step, restore_float(value)] for step, value in known.get("curve", [])]
+        # The record is nobody else's, and large: what needs no change is left where it is.
+        for name, value in (metrics := known.get("metrics", {})).items():
+            if type(value) is str:
+                metrics[name] = restore_float(value)
+        for pair in known.get("curve", ()):
+            if type(pair[1]) is str:
+                pair[1] = restore_float(pair[1])
         return cls(**known)
 
 
-@cache
-def _names() -> list[str]:
-    return [field.name for field in fields(Trial)]
+_NAMES = [field.name for field in fields(Trial)]
+_STATES = {str(state): state for state in TrialState}

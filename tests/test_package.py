@@ -25,7 +25,8 @@ def test_all_is_the_whole_public_surface():
 def test_importing_needs_neither_spark_nor_tensorflow():
     script = (
         "import sys\n"
-        "for name in ('pyspark', 'tensorflow', 'keras', 'sklearn'): sys.modules[name] = None\n"
+        "heavy = 'pyspark', 'tensorflow', 'keras', 'sklearn', 'optuna', 'skopt', 'hyperopt', 'pandas', 'fsspec'\n"
+        "for name in heavy: sys.modules[name] = None\n"
         "import hpo_spark\n"
         "for name in hpo_spark.__all__: getattr(hpo_spark, name)\n"
         "import hpo_spark.cli\n"

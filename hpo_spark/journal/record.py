@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpo_spark.errors import ConfigError, JournalError
 from hpo_spark.journal.journal import NAME
-from hpo_spark.journal.records import Decoder
+from hpo_spark.journal.records import Decoder, Line
 from hpo_spark.space import Params
 from hpo_spark.storage import Storage, open_storage
 from hpo_spark.trial import Trial
@@ -75,7 +77,7 @@ class StudyRecord:
 
 
 def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
-    """Read a journal as a whole.
+    """Read a journal as a whole: 100,000 trials take some seconds.
 
     Args:
         place: Run folder, as a path, a URL or a `Storage`; or the path of the journal in it.
@@ -85,62 +87,86 @@ def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
         JournalError: If it is damaged elsewhere than in a last line that was not written whole; names the line.
     """
     storage, content = _content(place)
-    decoder = Decoder(f"{storage.place}/{NAME}")
+    with _without_garbage_collection():
+        return _read(Decoder(f"{storage.place}/{NAME}"), content)
+
+
+def _read(decoder: Decoder, content: bytes) -> StudyRecord:
     record = StudyRecord(decoder.place)
-    asked: dict[int, Trial] = {}
+    asked: dict[int, Line] = {}
     told: dict[int, Trial] = {}
+    last_ask: Line | None = None
     began = latest = 0.0
-    for number, line in decoder.decode(content):
-        kind = line["kind"]
+    for line in decoder.decode(content):
+        kind = line.kind
         try:
-            if number == 1 and kind != "study":
+            if line.place == 1 and kind != "study":
                 raise ValueError(f"it is a record of the kind {kind!r}, where the first must be that of the study")
             if kind == "ask":
-                asked[line["number"]] = Trial.from_record(line)
-                record.n_dealt_with = max(record.n_dealt_with, line.get("n_dealt_with", 0))
-            elif kind == "tell":
-                trial = Trial.from_record(line)
+                asked[int(line.number or 0)] = last_ask = line
+                continue
+            content_of_line = line.record()
+            if kind == "tell":
+                trial = Trial.from_record(content_of_line)
                 told.pop(trial.number, None)  # one that was cut short and ran again takes its new place
                 told[trial.number] = trial
             elif kind in ("study", "resume"):
                 if kind == "study":  # begun anew in the same folder: what is known teaches, and counts no more
                     record.known += [trial for trial in told.values() if not trial.is_unfinished]
-                    asked, told, record.n_dealt_with, record.seconds, began, latest = {}, {}, 0, 0.0, 0.0, 0.0
+                    asked, told, last_ask, record.seconds, began, latest = {}, {}, None, 0.0, 0.0, 0.0
                     record.enqueued.clear()
                     record.refit = record.tested = None
-                record.seed = line.get("seed", record.seed)
+                record.seed = content_of_line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
-                    setattr(record, name, line.get(name, {}))
+                    setattr(record, name, content_of_line.get(name, {}))
                 record.seconds += latest - began
-                began = line.get("at", 0.0)
+                began = content_of_line.get("at", 0.0)
                 record.end = None
             elif kind == "known":
-                record.known.append(Trial.from_record(line))
+                record.known.append(Trial.from_record(content_of_line))
             elif kind == "enqueue":
-                record.enqueued.append(line["params"])
+                record.enqueued.append(content_of_line["params"])
             elif kind == "note":
-                record.notes.append({key: value for key, value in line.items() if key not in ("kind", "crc")})
+                record.notes.append(_inner(content_of_line))
             elif kind == "end":
-                record.end = {key: value for key, value in line.items() if key not in ("kind", "crc")}
-                if line.get("test") and line.get("best"):
-                    record.tested = {"best": line["best"], "test": line["test"]}
+                record.end = _inner(content_of_line)
+                if record.end.get("test") and record.end.get("best"):
+                    record.tested = {"best": record.end["best"], "test": record.end["test"]}
             elif kind == "refit":
-                record.refit = {key: value for key, value in line.items() if key not in ("kind", "crc", "at")}
-                if line.get("by") == "user":
+                record.refit = {key: value for key, value in _inner(content_of_line).items() if key != "at"}
+                if record.refit.get("by") == "user":
                     continue  # the search did not run then
-            latest = line.get("at", latest)
+            latest = content_of_line.get("at", latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise JournalError(f"{decoder.place}, line {number}: is no record of a study: {error}.") from None
+            raise JournalError(f"{decoder.place}, line {line.place}: is no record of a study: {error}.") from None
     record.seconds += latest - began
     record.ended = [trial for trial in told.values() if not trial.is_unfinished]
     ended = {trial.number for trial in record.ended}
     record.unfinished = [
         replace(trial, attempt=max(trial.attempt, told[number].attempt) if number in told else trial.attempt)
-        for number, trial in sorted(asked.items())
-        if number not in ended
+        for number, line in sorted(asked.items())
+        if number not in ended and (trial := Trial.from_record(line.record()))
     ]
+    if last_ask is not None:
+        record.n_dealt_with = last_ask.record().get("n_dealt_with", 0)
     record.check, record.size, record.torn = decoder.check, decoder.size, decoder.torn
     return record
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Nothing that is read is garbage, and looking for it among so much takes twice the time of reading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _inner(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in ("kind", "crc")}
 
 
 def read_header(place: str | os.PathLike[str] | Storage) -> dict[str, Any]:
@@ -152,10 +178,9 @@ def read_header(place: str | os.PathLike[str] | Storage) -> dict[str, Any]:
     """
     storage, content = _content(place)
     decoder = Decoder(f"{storage.place}/{NAME}")
-    lines: Iterator[tuple[int, dict[str, Any]]] = decoder.decode(content[: content.find(b"\n") + 1])
-    for _, record in lines:
-        if record["kind"] == "study":
-            return record
+    for line in decoder.decode(content[: content.find(b"\n") + 1]):
+        if line.kind == "study":
+            return line.record()
     raise JournalError(f"{decoder.place}: expected the record of a study in the first line, and there is none.")
 
 

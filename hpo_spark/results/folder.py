@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hpo_spark import yaml
 from hpo_spark.plain import dump_json
 from hpo_spark.redaction import redact, redact_all
+from hpo_spark.results.columns import csv_of
 from hpo_spark.results.result import Result
 from hpo_spark.storage import Storage
 from hpo_spark.trial import Trial, TrialState
@@ -84,7 +83,7 @@ class RunFolder:
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json`` and ``trials.csv``."""
-        self._write("trials.csv", _csv(result.trials))
+        self._write("trials.csv", csv_of(result.trials))
         self._write("result.json", dump_json(result.to_dict()) + "\n")
 
     def _write(self, name: str, content: str | bytes) -> None:
@@ -94,26 +93,3 @@ class RunFolder:
             self._storage.write(name, content)
         except OSError as error:
             logger.warning("%s/%s cannot be written: %s", self._storage, name, redact(str(error)))
-
-
-def _csv(trials: Sequence[Trial]) -> str:
-    """One row a trial: its record, with a column for each parameter, value and metric."""
-    params = _names(trial.params for trial in trials)
-    metrics = _names(trial.metrics for trial in trials)
-    n_values = max((len(trial.values or []) for trial in trials), default=1) or 1
-    values = ["value"] if n_values == 1 else [f"value_{index}" for index in range(n_values)]
-    plain = ["number", "state", "seed", "fidelity", "attempt", "started", "seconds", "host"]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow([*plain, *values, *(f"param:{p}" for p in params), *(f"metric:{m}" for m in metrics), "error"])
-    for trial in trials:
-        row: list[Any] = [getattr(trial, name) for name in plain]
-        row += [*trial.values] if trial.values else [None] * n_values
-        row += [trial.params.get(name) for name in params]
-        row += [trial.metrics.get(name) for name in metrics]
-        writer.writerow([*row, trial.reason])
-    return buffer.getvalue()
-
-
-def _names(mappings: Any) -> list[str]:
-    return list(dict.fromkeys(name for mapping in mappings for name in mapping))

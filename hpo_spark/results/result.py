@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo_spark.errors import EvaluationError
+from hpo_spark.errors import ConfigError, EvaluationError
+from hpo_spark.exchange.frame import to_frame
+from hpo_spark.exchange.optuna import to_optuna
+from hpo_spark.exchange.skopt import to_skopt
 from hpo_spark.models import KeptModels
 from hpo_spark.results.front import front_of, hypervolume
+from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import count_epochs
 from hpo_spark.trial import Trial, TrialState
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
 
 __all__ = ["Result", "best_first", "rank"]
 
@@ -37,6 +45,7 @@ class Result:
         versions: Of Python and the libraries that matter.
         reference_point: What a hypervolume is measured from: one value an objective, in its own unit; None for the
             worst of each among the completed trials.
+        space: What was searched; None where it is not known.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Result:
     refit: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     reference_point: tuple[float, ...] | None = None
+    space: SearchSpace | None = field(default=None, repr=False)
 
     @property
     def best_trial(self) -> Trial:
@@ -135,6 +145,31 @@ class Result:
             if self.trials and not self.counts.get("COMPLETED")
             else None
         )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The trials as a pandas data frame, as `hpo_spark.exchange.frame.to_frame` makes it."""
+        return to_frame(self.trials)
+
+    def to_optuna(
+        self, name: str | None = None, storage: str | optuna.storages.BaseStorage | None = None
+    ) -> optuna.Study:
+        """The trials as a study of Optuna, as `hpo_spark.exchange.optuna.to_optuna` makes it.
+
+        Args:
+            name: The study's there; None for its own. The storage must not have it yet.
+            storage: URL such as ``sqlite:///studies.db``, or an object of Optuna's; None to keep it in memory.
+        """
+        return to_optuna(self.trials, self._known_space, self.directions, name or self.name, storage)
+
+    def to_skopt(self) -> Any:
+        """The trials as an `OptimizeResult` of scikit-optimize, as `hpo_spark.exchange.skopt.to_skopt` makes it."""
+        return to_skopt(self.trials, self._known_space, self.directions)
+
+    @property
+    def _known_space(self) -> SearchSpace:
+        if self.space is None:
+            raise ConfigError("This result does not know its search space; make it with Result(..., space=space).")
+        return self.space
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""

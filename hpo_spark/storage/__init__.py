@@ -19,7 +19,7 @@ def is_url(place: str) -> bool:
 
 
 def open_storage(place: str | os.PathLike[str]) -> Storage:
-    """The folder at a local path or a URL, such as ``s3://bucket/runs/x``; it is made when something is written.
+    """The folder at a local path or a URL, such as ``s3://bucket/runs/x``; `Storage.check_writable` makes it.
 
     Raises:
         ConfigError: If the URL's file system is unknown.

@@ -86,7 +86,7 @@ class Storage(ABC):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Raise `OSError` unless files can be written here."""
+        """Make the folder where there is none, and raise `OSError` unless files can be written in it."""
 
     @abstractmethod
     def open_log(self, name: str) -> tuple[bytes, Log]:

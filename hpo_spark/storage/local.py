@@ -111,7 +111,8 @@ class LocalStorage(Storage):
     @contextlib.contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if "/" in name:  # the folder itself is not made again: it may be a mount that has gone
+            path.parent.mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             yield draft
@@ -140,7 +141,7 @@ class _FileLog(Log):
             while left:  # a disk that is full takes a part, and says so at the next write
                 left = left[os.write(self._descriptor, left) :]
             if durable:
-                os.fsync(self._descriptor)
+                _sync(self._descriptor)
         except OSError:
             self._undo()
             raise
@@ -181,6 +182,10 @@ class _FileLog(Log):
     def _reopen(self) -> None:
         former, self._descriptor = self._descriptor, self._open()
         os.close(former)
+
+
+# The file's size and content are what must last, not its times.
+_sync = getattr(os, "fdatasync", os.fsync)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
