@@ -27,6 +27,7 @@ from hpo_spark.errors import (
     ConfigError,
     DataError,
     EnvironmentProblem,
+    EvaluationError,
     MissingExtra,
     StorageError,
     TaskNotPicklable,
@@ -40,7 +41,7 @@ from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
 from hpo_spark.results.result import Result
-from hpo_spark.results.tables import summary, workers_table
+from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
 from hpo_spark.signals import signals_end_program
 from hpo_spark.storage import open_storage
@@ -204,6 +205,43 @@ def resume(
     """Go on with a search: trials that have ended are not run again."""
     console = _console()
     _log_to(_console(stderr=True) if quiet else console)
+    file = _file_of(folder, overrides, executor, master)
+    return _run(file, file.study(folder, resume=True, force=force), master, console, quiet)
+
+
+@_app.command()
+@_command
+def refit(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search.")],
+    full: Annotated[bool, typer.Option("--full", help="Train on train and validation part together.")] = False,
+    trial: Annotated[int | None, typer.Option(help="Train this trial's configuration, instead of the best.")] = None,
+    overrides: _Overrides = None,
+    executor: Annotated[ExecutorName, typer.Option(help="Where to train.")] = ExecutorName.processes,
+    master: _Master = None,
+) -> int:
+    """Train the best configuration again, on this machine, and evaluate the test part."""
+    from hpo_spark.refit import refit as train
+
+    console = _console()
+    _log_to(console)
+    file = _file_of(folder, overrides, executor, master)
+    if file.model.executor == "spark":
+        check_environment(master)
+    try:
+        with _open_executor(file, master, slots=1) as pool:
+            done = train(folder, file.objective, pool, trial=trial, full=full)
+    except EvaluationError as error:
+        _console(stderr=True).print(f"hpo-spark: {error}", markup=False, soft_wrap=True)
+        return NONE_SUCCEEDED
+    console.print(refit_table(done))
+    console.print(f"\nmodel in {folder}/{done.model}", soft_wrap=True, markup=False)
+    return FINISHED
+
+
+def _file_of(
+    folder: str, overrides: Sequence[str] | None, executor: ExecutorName | None, master: str | None
+) -> StudyFile:
+    """The study file of a run folder."""
     storage = open_storage(folder)
     if not storage.has_log(JOURNAL):
         raise ConfigError(f"{storage} is no run folder of a search: it holds no {JOURNAL}.")
@@ -216,8 +254,7 @@ def resume(
             f"{storage}/study.yaml was written without its passwords. Go on with the study file that has them: "
             f"hpo-spark run STUDY.yaml --out {storage} --resume"
         )
-    file = _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
-    return _run(file, file.study(folder, resume=True, force=force), master, console, quiet)
+    return _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
 
 
 def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool) -> int:
@@ -380,7 +417,7 @@ def _console(stderr: bool = False) -> Console:
 
 
 @contextmanager
-def _open_executor(file: StudyFile, master: str | None) -> Iterator[Executor]:
+def _open_executor(file: StudyFile, master: str | None, slots: int | None = None) -> Iterator[Executor]:
     resources = file.model.resources
     if file.model.executor == "spark":
         from hpo_spark.executors.spark import SparkExecutor
@@ -389,6 +426,7 @@ def _open_executor(file: StudyFile, master: str | None) -> Iterator[Executor]:
             open_session(file.name, master, resources.cpus) as session,
             SparkExecutor(
                 session,
+                slots,
                 task_timeout_s=resources.timeout_s,
                 cpus=resources.cpus,
                 gpus=resources.gpus,
@@ -399,6 +437,7 @@ def _open_executor(file: StudyFile, master: str | None) -> Iterator[Executor]:
             yield pool
     elif file.model.executor == "processes":
         with ProcessExecutor(
+            slots,
             task_timeout_s=resources.timeout_s,
             cpus=resources.cpus or 1,
             memory_mb=resources.memory_mb,

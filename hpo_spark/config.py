@@ -26,7 +26,7 @@ from hpo_spark.redaction import redact
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, Study, check_reference_point
+from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study, check_reference_point
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
@@ -68,6 +68,7 @@ class StudySection(_Section):
     max_failures: int | None = Field(None, gt=0)
     give_up_after: int | None = Field(DEFAULT_GIVE_UP_AFTER, gt=0)
     reference_point: list[float] | None = None
+    keep_models: int = Field(DEFAULT_KEEP_MODELS, ge=0)
     deterministic: bool = False
     lookahead: int | None = Field(None, gt=0)
 
@@ -287,6 +288,7 @@ class StudyFile:
                 lookahead=model.study.lookahead,
                 name=self.name,
                 reference_point=model.study.reference_point,
+                keep_models=model.study.keep_models,
                 resume=resume,
                 force=force,
             )

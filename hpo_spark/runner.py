@@ -38,7 +38,7 @@ from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, watch_si
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
-from hpo_spark.results.result import rank
+from hpo_spark.results.leaders import Leaders
 from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
 from hpo_spark.seeds import derive_seed
@@ -96,7 +96,7 @@ class Runner:
 
     Attributes:
         trials: Those that have ended, in that order.
-        best: The best of them; None while there is none.
+        leaders: The best of them, and for several objectives their front.
         reason: Why no trial is submitted any more, in words; None while the search goes on.
         interrupted: Whether Ctrl-C ended it.
     """
@@ -115,7 +115,7 @@ class Runner:
         lookahead: int | None = None,
     ) -> None:
         self.trials: list[Trial] = []
-        self.best: Trial | None = None
+        self.leaders = Leaders(directions)
         self.reason: str | None = None
         self.interrupted = False
         self._space = space
@@ -151,6 +151,11 @@ class Runner:
     def seconds(self) -> float:
         """For how long the search has run, its earlier parts included."""
         return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial so far; None while there is none."""
+        return self.leaders.best
 
     @property
     def n_running(self) -> int:
@@ -229,8 +234,7 @@ class Runner:
             self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
         for trial in dealt_with:
             self.trials.append(trial)
-            if self._is_best(trial):
-                self.best = trial
+            self.leaders.add(trial)
             if trial.state is not TrialState.CANCELLED:
                 self._record[self._key(trial)] = trial
             self._watch.add(trial)
@@ -343,9 +347,8 @@ class Runner:
                 del self._in_flight[trial.number]
             self._settle(self._unfinished(trial, CancelledError()))
             return
-        best = self.best.value if self.best else None
         self._in_objective = isinstance(self._executor, SerialExecutor)
-        future = self._executor.submit(self._evaluation, trial, best)
+        future = self._executor.submit(self._evaluation, trial, self.leaders.values)
         self._in_objective = False
         with self._lock:
             self._in_flight[trial.number] = trial, future
@@ -468,10 +471,8 @@ class Runner:
 
     def _conclude(self, evaluated: Evaluated) -> None:
         trial = evaluated.trial
-        is_best = self._is_best(trial)
+        is_best = self.leaders.add(trial)
         self.trials.append(trial)
-        if is_best:
-            self.best = trial
         self._listener.on_end(evaluated, is_best)
         key = self._key(trial)
         self._pending.pop(key, None)
@@ -482,11 +483,6 @@ class Runner:
             self._serve(trial, proposal)
         self._watch.add(trial)
         self._check_limits()
-
-    def _is_best(self, trial: Trial) -> bool:
-        return bool(trial.values) and (
-            self.best is None or rank(trial, self._directions) < rank(self.best, self._directions)
-        )
 
     def _key(self, what: Trial | Proposal) -> str:
         return f"{self._space.key(what.params)}@{what.fidelity}"

@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from numbers import Integral, Real
@@ -20,12 +20,14 @@ from hpo_spark.control import Mailbox
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
-from hpo_spark.executors.base import cancel_task, prestart, slots_of
+from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.final import identity_of, score_test_part, train_again
 from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
+from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.plain import to_plain
 from hpo_spark.redaction import redact, redact_all
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 _DEFAULT_TRIALS = 60
 # So many trials with one and the same error are no accident.
 DEFAULT_GIVE_UP_AFTER = 10
+DEFAULT_KEEP_MODELS = 10
 _DIRECTIONS = ("minimize", "maximize")
 
 
@@ -98,6 +101,8 @@ class Study:
         name: For messages and files; None for the folder's name.
         reference_point: For several objectives, what the hypervolume is measured from: one value an objective, in its
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
+        keep_models: For several objectives, how many models of the front are kept, the best in the first objective
+            first; for one, the best trial's is kept. 0 for none.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -125,6 +130,7 @@ class Study:
         lookahead: int | None = None,
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
+        keep_models: int = DEFAULT_KEEP_MODELS,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -136,6 +142,7 @@ class Study:
         self.objective = objective
         self.directions = _check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
+        self.keep_models = _check_keep_models(keep_models)
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
@@ -171,7 +178,10 @@ class Study:
         self._is_open = False
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
-        self._best_model: bytes | None = None
+        self._models = Models(self.out)
+        self._says_what_was_left = True
+        self._refit: dict[str, Any] | None = None
+        self._tested: dict[str, Any] | None = None
 
     @property
     def trials(self) -> list[Trial]:
@@ -279,9 +289,10 @@ class Study:
                 self.objective,
                 self.seed,
                 self.fixed,
-                n_values=len(self.directions),
-                maximize=self.directions[0] == "maximize",
+                self.directions,
                 deterministic=self._lookahead is not None,
+                keeps_models=self.keep_models > 0,
+                place=self._models.place,
             )
             self._runner = runner = Runner(
                 self.space,
@@ -304,7 +315,7 @@ class Study:
                 self._tell("on_study_start")
                 if self._is_stopped:
                     runner.stop()
-                result = self._search(executor, runner)
+                result = self._search(executor, runner, evaluation)
             finally:
                 self._close()
             self._tell("on_study_end", result)
@@ -315,16 +326,16 @@ class Study:
             self._journal.hurry()
         return self._runner is not None and self._runner.interrupt()
 
-    def _search(self, executor: Executor, runner: Runner) -> Result:
+    def _search(self, executor: Executor, runner: Runner, evaluation: Evaluation) -> Result:
         try:
             with self._mailbox():
                 runner.run()
         except Exception as error:
             runner.reason = f"{type(error).__name__}: {error}"
             with suppress(StorageError):  # the first one tells
-                self._conclude(executor, runner, broken=error)
+                self._conclude(executor, runner, evaluation, broken=error)
             raise
-        return self._conclude(executor, runner)
+        return self._conclude(executor, runner, evaluation)
 
     def set_description(self, description: Mapping[str, Any]) -> None:
         """Say what study file the study was made from, for the run folder."""
@@ -342,6 +353,7 @@ class Study:
                 "direction": directions[0] if len(directions) == 1 else list(directions),
                 "seed": self.seed,
                 **({} if self.reference_point is None else {"reference_point": [*self.reference_point]}),
+                "keep_models": self.keep_models,
                 **budget,
                 "deterministic": self._lookahead is not None,
                 "lookahead": self._lookahead,
@@ -428,9 +440,33 @@ class Study:
         else:
             for trial in taught.trials:
                 self.searcher.tell(trial)
+        self._take_up_models(past, runner)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
+
+    def _take_up_models(self, past: StudyRecord | None, runner: Runner) -> None:
+        """Find the models of trials that have ended, and renew ``best/``: its driver may have died before it did so."""
+        attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
+        if past is not None:
+            self._tested = past.tested
+            if past.refit is not None and past.refit.get("best") == identity_of(runner.best):
+                self._refit = past.refit
+            if past.refit is not None and past.refit.get("by") == "study":  # it made up for a model that was missing
+                attempts[past.refit["trial"]] = past.refit["attempt"]
+        self._models.open(attempts)
+        self._models.settle([trial.number for trial in runner.trials], self._keepers(runner))
+        if runner.best is not None and self._refit is None:
+            self._promote(runner.best)
+
+    def _keepers(self, runner: Runner) -> list[int]:
+        """Numbers of the trials that have ended and whose models are kept."""
+        return [trial.number for trial in runner.leaders.trials[: self.keep_models]]
+
+    def _promote(self, trial: Trial) -> None:
+        """Have ``best/`` show the best trial."""
+        if self._folder is not None:
+            self._folder.write_best(trial, self.fixed, self._models.name_of(trial.number))
 
     def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
@@ -461,6 +497,8 @@ class Study:
             journal.resume(header)
         else:
             journal.begin(header)
+            if past.study:
+                self._folder.remove_best()
             for trial in self._warm_start.trials:
                 journal.learn(trial)
         if not goes_on and not past.study:
@@ -474,6 +512,8 @@ class Study:
             self._runner.wake()
 
     def _close(self) -> None:
+        if self._is_ours:
+            self._models.close()
         if self._journal is not None:
             self._journal.close()
         if self._lease is not None:
@@ -485,6 +525,9 @@ class Study:
         self._tell("on_trial_start", trial)
 
     def _on_result(self, evaluated: Evaluated) -> None:
+        if self._runner is not None and self._is_ours:
+            # Before the record: a trial that has ended has its model, or never will.
+            self._models.receive(evaluated.trial, evaluated.sent, self._runner.leaders.accept(evaluated.trial))
         if self._journal is not None:
             self._journal.tell(evaluated.trial)
 
@@ -493,16 +536,39 @@ class Study:
             self._journal.flush()
 
     def _on_end(self, evaluated: Evaluated, is_best: bool) -> None:
-        trial, model = evaluated.trial, evaluated.model
-        if is_best:
-            self._best_model = model
-        if self._folder is not None:
+        trial = evaluated.trial
+        if self._folder is not None and self._is_ours:
             self._folder.write_log(trial, evaluated.output)
+        if is_best:
+            self._refit = None
+        if self._runner is not None and self._is_ours:
+            keepers = self._keepers(self._runner)
             if is_best:
-                self._folder.write_best(trial, self.fixed, model)
+                self._promote(trial)
+            self._models.settle([trial.number], keepers)
+            if trial.number in keepers and self._models.problem_of(trial.number):
+                self._say_what_was_left(trial)
         self._tell("on_trial_end", trial)
 
-    def _conclude(self, executor: Executor, runner: Runner, broken: Exception | None = None) -> Result:
+    def _say_what_was_left(self, trial: Trial) -> None:
+        """Say once that models do not reach the run folder, and what can be done."""
+        if self._says_what_was_left:
+            self._says_what_was_left = False
+            logger.warning(
+                "trial %d leads, and its model was left behind: %s. A model of more than %g MB is written by its "
+                "worker: have --out lie on a file system that all workers share, or give a URL such as "
+                "s3://bucket/folder; or train the best configuration again after the search: hpo-spark refit %s",
+                trial.number, self._models.problem_of(trial.number), MAX_RETURNED_BYTES / 1e6, self.out,
+            )  # fmt: skip
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether nobody else has taken the run folder over."""
+        return self._journal is None or not self._journal.is_taken_over
+
+    def _conclude(
+        self, executor: Executor, runner: Runner, evaluation: Evaluation, broken: Exception | None = None
+    ) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
         state = "finished" if runner.best else "failed"
         if broken is not None:
@@ -518,17 +584,19 @@ class Study:
             seconds=seconds,
             slots=slots_of(executor),
             reason=redact(runner.reason or "finished"),
-            best_model=self._best_model,
             versions=versions(),
             reference_point=self.reference_point,
             space=self.space,
         )
+        result = self._with_models(result, runner.best)
         self._write(result)
-        if state == "finished":
-            result = self._with_test(result, executor)
+        if state == "finished" and runner.best is not None:
+            result = self._with_refit(result, executor, evaluation, runner.best)
+            result = self._with_test(result, executor, runner.best)
             self._write(result)
         if self._journal is not None:
-            self._journal.end({"state": state, "reason": result.reason, "test": result.test})
+            best = identity_of(runner.best)
+            self._journal.end({"state": state, "reason": result.reason, "test": result.test, "best": best})
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
@@ -537,32 +605,94 @@ class Study:
         return result
 
     def _write(self, result: Result) -> None:
-        is_ours = self._journal is None or not self._journal.is_taken_over
-        if self._folder is not None and is_ours:
+        if self._folder is not None and self._is_ours:
             self._folder.write_result(result)
 
-    def _with_test(self, result: Result, executor: Executor) -> Result:
-        """The result with the best trial's metrics on the test part: the one time that it is touched."""
-        test = getattr(self.objective, "test", None)
-        if test is None:
+    def _with_models(self, result: Result, best: Trial | None) -> Result:
+        """The result with the models that were kept, and what is known of the best one."""
+        if best is None:
+            return replace(result, models=self._models.kept())
+        name = self._models.name_of(best.number)
+        if self._refit is not None and self._folder is not None:
+            name = self._folder.best_model()
+        test = {}
+        if self._tested is not None and self._tested["best"] == identity_of(best):
+            test = self._tested["test"]
+        if self._refit is not None:
+            test = self._refit.get("test") or test
+        return replace(
+            result, models=self._models.kept(name), refit=self._refit, test=test, model_error=self._why_none(best)
+        )
+
+    def _why_none(self, best: Trial) -> str | None:
+        """Why the best model is missing; None where it is there, or there is to be none."""
+        if self._refit is not None or self._models.has(best.number) or not self.keep_models:
+            return None
+        remedy = "" if self.out is None else f"; train it again with: hpo-spark refit {self.out}"
+        if (problem := self._models.problem_of(best.number)) is not None:
+            return f"the model of trial {best.number} was left behind: {problem}{remedy}"
+        if getattr(self.objective, "test", None) is None:
+            return None
+        if _is_given(best):
+            return f"the value of trial {best.number} was given, and no trial trained it{remedy}"
+        return f"trial {best.number} has left no model{remedy}"
+
+    def _with_refit(self, result: Result, executor: Executor, evaluation: Evaluation, best: Trial) -> Result:
+        """The result with a model in the place of one that was never trained, since the best value was given."""
+        trains_models = getattr(self.objective, "test", None) is not None and self.keep_models
+        if not trains_models or not _is_given(best) or self._models.has(best.number) or self._refit is not None:
             return result
-        if self._best_model is None:
-            is_known = result.best_trial.seconds is None
-            why = "was given with its value, and not trained here" if is_known else "kept no model"
-            return replace(result, test_error=f"the best trial {why}")
-        params = {**self.fixed, **result.best_trial.params}
-        future: Future[dict[str, float]] | None = None
+        reason = f"the value of trial {best.number} was given, and no trial trained it"
+        logger.info("study %s: %s: it is trained now", self.name, reason)
         try:
-            future = executor.submit(test, self._best_model, params, self.seed)
-            scores = future.result()
+            evaluated = train_again(executor, evaluation, best)
         except KeyboardInterrupt:
-            if future is not None:
-                cancel_task(executor, future)
+            return replace(result, model_error=f"{reason}; training it now was interrupted")
+        except Exception as error:
+            why = f"{reason}, and training it now failed: {type(error).__name__}: {error}"
+            logger.warning("study %s: %s", self.name, why)
+            return replace(result, model_error=redact(why))
+        trial = evaluated.trial
+        self._models.receive(trial, evaluated.sent, is_wanted=True)
+        if not self._models.has(trial.number):
+            why = trial.reason or self._models.problem_of(trial.number) or "it kept no model"
+            logger.warning("study %s: %s, and training it now left no model: %s", self.name, reason, why)
+            return replace(result, model_error=redact(f"{reason}, and training it now left no model: {why}"))
+        self._refit = {
+            "by": "study",
+            "reason": reason,
+            "trial": trial.number,
+            "attempt": trial.attempt,
+            "value": trial.value,
+            "values": trial.values,
+            "metrics": trial.metrics,
+            "full": False,
+            "best": identity_of(best),
+        }
+        self._promote(best)
+        if self._journal is not None:
+            self._journal.refit(self._refit)
+        return self._with_models(result, best)
+
+    def _with_test(self, result: Result, executor: Executor, best: Trial) -> Result:
+        """The result with the best model's metrics on the test part: the one time that it is touched."""
+        test = getattr(self.objective, "test", None)
+        if test is None or result.test:
+            return result
+        if result.models.best is None and not self._models.has(best.number):
+            return replace(result, test_error=result.model_error or "no model is kept")
+        params = {**self.fixed, **best.params}
+        model = result.models.best or best.number
+        try:
+            scores = score_test_part(executor, test, result.models, model, self._models.place, params, self.seed)
+        except KeyboardInterrupt:
             return replace(result, test_error="interrupted")
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             logger.warning("the test part was not evaluated: %s", reason)
             return replace(result, test_error=reason)
+        if scores is None:
+            return replace(result, test_error="the model's file has gone")
         return replace(result, test=scores)
 
     def _tell(self, event: str, *args: Any) -> None:
@@ -603,6 +733,17 @@ def check_reference_point(point: Sequence[float] | None, directions: Sequence[st
             f"got {point!r}."
         )
     return tuple(map(float, numbers))
+
+
+def _check_keep_models(keep_models: int) -> int:
+    if isinstance(keep_models, bool) or not isinstance(keep_models, Integral) or keep_models < 0:
+        raise ConfigError(f"keep_models must be a whole number of 0 or more, got keep_models={keep_models!r}.")
+    return int(keep_models)
+
+
+def _is_given(trial: Trial) -> bool:
+    """Whether a trial's value was given, and it never ran."""
+    return trial.seconds is None and bool(trial.values)
 
 
 def _check_seed(seed: int | None) -> int:

@@ -43,6 +43,23 @@ class Part:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return Part(self.x[rows], self.y[rows], weight)
 
+    def joined(self, other: Part) -> Part:
+        """Its rows and those of another part.
+
+        Raises:
+            DataError: If only one of them is a stream.
+        """
+        if self.is_stream != other.is_stream:
+            raise DataError("A tf.data.Dataset and arrays cannot be put together.")
+        if self.is_stream:
+            return Part(self.x.concatenate(other.x))
+        weights = [part.sample_weight for part in (self, other)]
+        if any(weight is not None for weight in weights):
+            parts = zip((self, other), weights, strict=True)
+            weights = [np.ones(len(part)) if weight is None else weight for part, weight in parts]
+        weight = None if weights[0] is None else np.concatenate(weights)
+        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -57,6 +74,11 @@ class Dataset:
     train: Part
     validation: Part | None = None
     test: Part | None = None
+
+    def without_validation(self) -> Dataset:
+        """The same rows, with the validation part among those to fit."""
+        train = self.train if self.validation is None else self.train.joined(self.validation)
+        return Dataset(train, None, self.test)
 
     @property
     def is_streamed(self) -> bool:

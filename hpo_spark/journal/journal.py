@@ -90,6 +90,10 @@ class Journal:
         """Write what a searcher says of itself."""
         self._append({"kind": "note", "by": by, **what}, durable=False)
 
+    def refit(self, what: Mapping[str, Any]) -> None:
+        """Write that a configuration was trained again, and its model is the one in ``best/``."""
+        self._append({"kind": "refit", **redact_all(what)})
+
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Write how the search ended, or this part of it."""
         self._append({"kind": "end", **redact_all(outcome)})

@@ -39,6 +39,8 @@ class StudyRecord:
         n_dealt_with: How many trials had been dealt with at the last ask.
         seconds: For how long the search ran, up to the last record of each of its parts.
         end: How it ended last; None where it runs or was killed.
+        refit: The last training of a configuration again, whose model is in ``best/``; None where there was none.
+        tested: The last metrics on the test part, ``test``, and the ``best`` trial that they are of.
         check, size: Of the last whole line, and bytes up to its end.
         torn: Bytes of a last line that was not written whole.
     """
@@ -56,6 +58,8 @@ class StudyRecord:
     n_dealt_with: int = 0
     seconds: float = 0.0
     end: dict[str, Any] | None = None
+    refit: dict[str, Any] | None = None
+    tested: dict[str, Any] | None = None
     check: int = 0
     size: int = 0
     torn: int = 0
@@ -111,6 +115,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                     record.known += [trial for trial in told.values() if not trial.is_unfinished]
                     asked, told, last_ask, record.seconds, began, latest = {}, {}, None, 0.0, 0.0, 0.0
                     record.enqueued.clear()
+                    record.refit = record.tested = None
                 record.seed = content_of_line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
                     setattr(record, name, content_of_line.get(name, {}))
@@ -125,6 +130,12 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 record.notes.append(_inner(content_of_line))
             elif kind == "end":
                 record.end = _inner(content_of_line)
+                if record.end.get("test") and record.end.get("best"):
+                    record.tested = {"best": record.end["best"], "test": record.end["test"]}
+            elif kind == "refit":
+                record.refit = {key: value for key, value in _inner(content_of_line).items() if key != "at"}
+                if record.refit.get("by") == "user":
+                    continue  # the search did not run then
             latest = content_of_line.get("at", latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(f"{decoder.place}, line {line.place}: is no record of a study: {error}.") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class Context:
         trial: Trial,
         study_seed: int,
         load_data: Callable[[int], Dataset] | None = None,
-        keeps: Callable[[float], bool] = lambda value: False,
+        keeps: Callable[[Sequence[float]], bool] = lambda values: False,
         deterministic: bool = False,
     ) -> None:
         self.number = trial.number
@@ -65,10 +65,15 @@ class Context:
             raise TypeError(f"report takes a whole step and a number, got step={step!r}, value={value!r}.") from None
         self.curve.append(pair)
 
-    def keeps_model(self, value: float) -> bool:
-        """Whether a model of this value is the best so far, and worth `keep_model`."""
-        return math.isfinite(value) and self._keeps(value)
+    def keeps_model(self, value: float | Sequence[float]) -> bool:
+        """Whether a model of this value may be the best so far, and is worth `keep_model`.
+
+        Args:
+            value: What the objective is about to return; for several objectives all values.
+        """
+        values = list(value) if isinstance(value, Sequence) else [value]
+        return all(map(math.isfinite, values)) and self._keeps(values)
 
     def keep_model(self, model: bytes) -> None:
-        """Send a serialised model back with the result."""
+        """Keep a serialised model with this trial, if no better one is known; up to 4 MB it travels with the result."""
         self.model = model

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark import output
+from hpo_spark.models import ModelPlace, Sent
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
@@ -32,13 +33,22 @@ class Evaluated:
 
     Attributes:
         trial: The finished trial.
-        model: The model that it kept; None for none.
+        model: The model that it kept, where that comes with the result; None for none.
         output: All that a failed one printed.
+        model_name: The file of the run folder that the worker wrote the model to.
+        model_problem: Why the model was left behind.
     """
 
     trial: Trial
     model: bytes | None = None
     output: str = ""
+    model_name: str | None = None
+    model_problem: str | None = None
+
+    @property
+    def sent(self) -> Sent:
+        """How its model left the worker."""
+        return Sent(self.model, self.model_name, self.model_problem)
 
 
 @dataclass(frozen=True)
@@ -51,27 +61,29 @@ class Evaluation:
         objective: ``objective(params)`` or ``objective(params, context)``.
         study_seed: The study's seed.
         fixed: Constants that are passed to the objective with the params.
-        n_values: How many objectives there are.
-        maximize: Whether the first of them is better when larger.
+        directions: One an objective.
         deterministic: Whether the same trial must have the same values each time, even where that is slower.
+        keeps_models: Whether trials keep models at all.
+        place: Where a worker may write a model; None where all come back with the result.
     """
 
     objective: Callable[..., Any]
     study_seed: int
     fixed: Mapping[str, Any]
-    n_values: int = 1
-    maximize: bool = True
+    directions: tuple[str, ...] = ("maximize",)
     deterministic: bool = False
+    keeps_models: bool = True
+    place: ModelPlace | None = None
 
-    def __call__(self, trial: Trial, best: float | None = None) -> Evaluated:
+    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = ()) -> Evaluated:
         """Evaluate a trial.
 
         Args:
             trial: What to evaluate.
-            best: The best value known when the trial was submitted; None for none.
+            known: The values of the trials that none beat when this one was submitted.
         """
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, best), self.deterministic)
+        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, known), self.deterministic)
         started, clock = time.time(), time.perf_counter()
         printed = ""
         try:
@@ -94,11 +106,25 @@ class Evaluation:
             host=socket.gethostname(),
             attempt=trial.attempt + n_lost_attempts(),
         )
-        return Evaluated(finished, context.model if finished.state is TrialState.COMPLETED else None, printed)
+        sent = self._send(finished, context.model, known)
+        return Evaluated(finished, sent.content, printed, sent.name, sent.problem)
 
-    def _keeps(self, best: float | None, value: float) -> bool:
-        # A tie may still win, by the lower number.
-        return best is None or (value >= best if self.maximize else value <= best)
+    def _send(self, trial: Trial, model: bytes | None, known: Sequence[Sequence[float]]) -> Sent:
+        """Send the model of a trial that may lead, or write it; an objective need not have asked whether it does."""
+        if model is None or not trial.values or not self._keeps(known, trial.values):
+            return Sent()
+        return Sent(content=model) if self.place is None else self.place.send(trial, model)
+
+    def _keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        if len(values) != len(self.directions):
+            return self.keeps_models  # the whole will tell
+        own = self._with_signs(values)
+        return self.keeps_models and not any(_beats(self._with_signs(other), own) for other in known)
+
+    def _with_signs(self, values: Sequence[float]) -> list[float]:
+        """Values as numbers of which larger ones are better."""
+        ways = zip(values, self.directions, strict=True)
+        return [value if way == "maximize" else -value for value, way in ways]
 
     def _read(self, outcome: Any) -> tuple[list[float], dict[str, Any]]:
         """The values and metrics of what an objective returned."""
@@ -112,9 +138,10 @@ class Evaluation:
         if isinstance(raw, np.ndarray):
             raw = raw.tolist()
         values = list(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
-        if len(values) != self.n_values:
+        if len(values) != len(self.directions):
             raise ValueError(
-                f"The objective returned {len(values)} value(s), {raw!r}; the study has {self.n_values} direction(s)."
+                f"The objective returned {len(values)} value(s), {raw!r}; the study has {len(self.directions)} "
+                "direction(s)."
             )
         return [_finite_number(value) for value in values], metrics
 
@@ -147,6 +174,11 @@ def _load_evaluation(digest: str, blob: bytes) -> Evaluation:
         _loaded.clear()
         _loaded[digest] = evaluation
     return evaluation
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether larger values beat others: a tie does not, for it may still win by the lower number."""
+    return one != other and all(own >= its for own, its in zip(one, other, strict=True))
 
 
 def _finite_number(value: Any) -> float:

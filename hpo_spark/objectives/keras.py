@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,17 @@ class KerasObjective:
             )
         self.class_weight = None if class_weight is None else dict(class_weight)
         self.test_every_trial = test_every_trial
+        self._is_full = False
+
+    def on_all_data(self) -> KerasObjective:
+        """The same objective, training on the validation part too: for the model that goes into use.
+
+        Nothing is left to validate on: values and metrics are those of the rows that it trains on, as the last epoch
+        measured them while it went (``accuracy`` where ``val_accuracy`` is the metric), and say nothing about new data.
+        """
+        other = copy(self)
+        other._is_full = True
+        return other
 
     def __call__(self, params: dict[str, Any], context: Context) -> dict[str, Any]:
         """Train one model.
@@ -99,6 +111,8 @@ class KerasObjective:
         keras.utils.set_random_seed(context.study_seed % 2**32)
         dataset = context.data
         assert dataset is not None and dataset.validation is not None
+        if self._is_full:
+            dataset = dataset.without_validation()
         epochs = context.fidelity or _check_count("epochs", params.get("epochs", self.epochs))
         batch_size = _check_count("batch_size", params.get("batch_size", self.batch_size))
         if dataset.train.is_stream and "batch_size" in params:
@@ -113,10 +127,10 @@ class KerasObjective:
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
             _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
             metrics = {name: values[-1] for name, values in model.history.history.items()}
-            values = [_find(metrics, name) for name in self._metrics]
+            values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
                 metrics |= {f"test_{name}": score for name, score in _scores(model, test_part).items()}
-            if context.keeps_model(values[0]) and (kept := _to_bytes(model)) is not None:
+            if context.keeps_model(values) and (kept := _to_bytes(model)) is not None:
                 context.keep_model(kept)
             return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
         finally:
@@ -135,8 +149,12 @@ class KerasObjective:
     def _metrics(self) -> list[str]:
         return [self.metric] if isinstance(self.metric, str) else list(self.metric)
 
+    @property
+    def _names_in_logs(self) -> list[str]:
+        return [name.removeprefix("val_") if self._is_full else name for name in self._metrics]
+
     def _report(self, context: Context, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        context.report(epoch + 1, _find(logs or {}, self._metrics[0]))
+        context.report(epoch + 1, _find(logs or {}, self._names_in_logs[0]))
 
     def test(self, model: bytes, params: dict[str, Any], study_seed: int) -> dict[str, float]:
         """Evaluate a trained model on the test part.
@@ -179,9 +197,10 @@ def _fit(
     callbacks: list[Any],
 ) -> None:
     train, validation = dataset.train, dataset.validation
-    assert validation is not None
     common: dict[str, Any] = {"epochs": epochs, "callbacks": callbacks, "verbose": 0}
-    if validation.is_stream:
+    if validation is None:
+        pass  # it is among the rows to fit
+    elif validation.is_stream:
         common["validation_data"] = validation.x
     else:
         weights = () if validation.sample_weight is None else (validation.sample_weight,)

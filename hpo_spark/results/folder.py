@@ -19,7 +19,7 @@ __all__ = ["RunFolder"]
 logger = logging.getLogger(__name__)
 
 _MODEL, _WEIGHTS = "best/model.keras", "best/model.weights.h5"
-_ZIP = b"PK"
+_MODEL_SUFFIX = ".keras"
 
 
 class RunFolder:
@@ -38,15 +38,40 @@ class RunFolder:
         """Write ``study.yaml``: the study with all its defaults."""
         self._write("study.yaml", yaml.dump(redact_all(study)))
 
-    def write_best(self, trial: Trial, fixed: Mapping[str, Any], model: bytes | None) -> None:
-        """Write ``best/params.yaml`` of the best trial so far, and its ``model.keras`` or ``model.weights.h5``."""
-        params = {**fixed, **trial.params}
-        self._write("best/params.yaml", yaml.dump(params))
-        name = None if model is None else _MODEL if model.startswith(_ZIP) else _WEIGHTS
-        for other in {_MODEL, _WEIGHTS} - {name}:
-            self._storage.remove(other)
-        if name is not None and model is not None:
-            self._write(name, model)
+    def write_best(self, trial: Trial, fixed: Mapping[str, Any], model: str | None) -> str | None:
+        """Write ``best/params.yaml`` of a trial, and its ``best/model.keras`` or ``best/model.weights.h5``.
+
+        Args:
+            trial: The best trial so far.
+            fixed: Constants that were passed with its params.
+            model: The file of its model in the run folder; None where it has none.
+
+        Returns:
+            The name of the model's new file; None where it has none, or could not be written.
+        """
+        self._write("best/params.yaml", yaml.dump({**fixed, **trial.params}))
+        name = None if model is None else _MODEL if model.endswith(_MODEL_SUFFIX) else _WEIGHTS
+        try:
+            if model is not None and name is not None:
+                self._storage.copy(model, name)
+            for other in {_MODEL, _WEIGHTS} - {name}:
+                self._storage.remove(other)
+        except OSError as error:
+            logger.warning("%s/best cannot be written: %s", self._storage, redact(str(error)))
+            return None
+        return name
+
+    def best_model(self) -> str | None:
+        """The name of the model's file in ``best/``; None where there is none."""
+        return next((name for name in (_MODEL, _WEIGHTS) if self._storage.exists(name)), None)
+
+    def remove_best(self) -> None:
+        """Remove what an earlier study left in ``best/``."""
+        for name in (_MODEL, _WEIGHTS, "best/params.yaml"):
+            try:
+                self._storage.remove(name)
+            except OSError as error:
+                logger.warning("%s/%s cannot be removed: %s", self._storage, name, redact(str(error)))
 
     def write_log(self, trial: Trial, output: str) -> None:
         """Write ``logs/trial-N.log``: why a trial failed, and all that it printed."""

@@ -11,6 +11,7 @@ from hpo_spark.errors import ConfigError, EvaluationError
 from hpo_spark.exchange.frame import to_frame
 from hpo_spark.exchange.optuna import to_optuna
 from hpo_spark.exchange.skopt import to_skopt
+from hpo_spark.models import KeptModels
 from hpo_spark.results.front import front_of, hypervolume
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import count_epochs
@@ -37,8 +38,10 @@ class Result:
         reason: The rule that ended the search, in words.
         test: Metrics of the best trial's model on the test part; empty where there is none.
         test_error: Why the test part was not evaluated; None where it was, or there is none.
-        best_model: The best trial's trained model: content of a ``.keras`` file, or of a ``.weights.h5`` file where
-            Keras cannot save it as a whole; None where there is none.
+        models: The trained models that were kept.
+        model_error: Why the best trial's model is missing; None where it is there, or no trial keeps one.
+        refit: Of a configuration that was trained again and whose model is the best model: number of its ``trial``,
+            ``value``, ``metrics`` and ``reason``; None where the best model is the best trial's own.
         versions: Of Python and the libraries that matter.
         reference_point: What a hypervolume is measured from: one value an objective, in its own unit; None for the
             worst of each among the completed trials.
@@ -54,7 +57,9 @@ class Result:
     reason: str
     test: dict[str, float] = field(default_factory=dict)
     test_error: str | None = None
-    best_model: bytes | None = field(default=None, repr=False)
+    models: KeptModels = field(default_factory=KeptModels, repr=False)
+    model_error: str | None = None
+    refit: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     reference_point: tuple[float, ...] | None = None
     space: SearchSpace | None = field(default=None, repr=False)
@@ -76,6 +81,20 @@ class Result:
         completed = best_first(self.trials, self.directions)
         losses = [_losses(trial, self.directions) for trial in completed]
         return [completed[place] for place in front_of(losses)]
+
+    @property
+    def best_model(self) -> bytes | None:
+        """The best trial's trained model; None where there is none.
+
+        It is the content of a ``.keras`` file, or of a ``.weights.h5`` file where Keras cannot save it as a whole, read
+        when it is asked for.
+        """
+        ranked = best_first(self.trials, self.directions)
+        return self.models.read_file(self.models.best) or (self.models.read(ranked[0].number) if ranked else None)
+
+    def model_of(self, trial: Trial) -> bytes | None:
+        """The model of a trial, such as one of `best_trials`; None where it was not kept."""
+        return self.models.read(trial.number)
 
     @property
     def hypervolume(self) -> float | None:
@@ -160,8 +179,8 @@ class Result:
             "state": self.state,
             "reason": self.reason,
             "directions": list(self.directions),
-            "best_trial": _summary(ranked[0]) if ranked else None,
-            "best_trials": [_summary(trial) for trial in self.best_trials],
+            "best_trial": self._summary(ranked[0]) if ranked else None,
+            "best_trials": [self._summary(trial) for trial in self.best_trials],
             "hypervolume": self.hypervolume,
             "counts": self.counts,
             "trials": len(self.trials),
@@ -171,8 +190,21 @@ class Result:
             "slot_use": self.slot_use,
             "test": self.test,
             "test_error": self.test_error,
+            "model_error": self.model_error,
+            "refit": None if self.refit is None else {k: v for k, v in self.refit.items() if k not in ("best", "test")},
             "first_cause": None if ranked else self.first_cause(),
             "versions": self.versions,
+        }
+
+    def _summary(self, trial: Trial) -> dict[str, Any]:
+        return {
+            "number": trial.number,
+            "params": trial.params,
+            "value": trial.value,
+            "values": trial.values,
+            "metrics": trial.metrics,
+            "seed": trial.seed,
+            "model": self.models.names.get(trial.number),
         }
 
 
@@ -194,14 +226,3 @@ def _losses(trial: Trial, directions: Sequence[str]) -> tuple[float, ...]:
 def _with_signs(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
     """Values as numbers of which smaller ones are better."""
     return tuple(-value if way == "maximize" else value for value, way in zip(values, directions, strict=True))
-
-
-def _summary(trial: Trial) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "params": trial.params,
-        "value": trial.value,
-        "values": trial.values,
-        "metrics": trial.metrics,
-        "seed": trial.seed,
-    }

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo_spark.preflight import Preflight
+from hpo_spark.refit import Refit
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.trial import Trial
 
-__all__ = ["format_params", "format_value", "summary", "workers_table"]
+__all__ = ["format_params", "format_value", "refit_table", "summary", "workers_table"]
 
 _HALL_OF_FAME = 5
 
@@ -34,8 +35,29 @@ def summary(result: Result) -> RenderableType:
         facts.add_row(Text(name), Text(format_value(value)))
     counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in result.counts.items())
     facts.add_row("trials", f"{counts}; {result.seconds:.1f} s, {result.slot_use:.0%} of {result.slots} slot(s) used")
+    if result.model_error is not None:
+        facts.add_row("model", Text(result.model_error))
     facts.add_row("ended", Text(result.reason))
     return Group(facts, Text(), _hall_of_fame(result))
+
+
+def refit_table(done: Refit) -> RenderableType:
+    """What came of a configuration that was trained again, beside what its trial had come to."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("trial", f"{done.trial.number}: {_values(done.trial) or done.trial.state}")
+    if done.values is not None:
+        table.add_row("trained again", " / ".join(map(format_value, done.values)))
+    else:
+        table.add_row("trained again", "on train and validation part together, so that nothing is left to validate on")
+    for name, score in done.test.items():
+        table.add_row(f"test {name}", format_value(score))
+    if done.test_error is not None:
+        table.add_row("test", Text(f"not evaluated: {done.test_error.splitlines()[0]}"))
+    for name, value in done.trial.params.items():
+        table.add_row(Text(name), Text(format_value(value)))
+    return table
 
 
 def _hall_of_fame(result: Result) -> Table:

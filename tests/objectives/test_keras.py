@@ -30,7 +30,7 @@ def pool():
 
 
 def evaluate(pool, objective, params=None, number=0, study_seed=0, fidelity=None, n_values=1):
-    evaluation = Evaluation(objective, study_seed, {}, n_values=n_values)
+    evaluation = Evaluation(objective, study_seed, {}, ("maximize",) * n_values)
     params = {"learning_rate": 0.01} if params is None else params
     trial = Trial(number, params, derive_seed(study_seed, number), fidelity=fidelity)
     evaluated = pool.submit(evaluation, trial).result(timeout=120)
@@ -75,8 +75,8 @@ def test_without_a_test_part_none_can_be_recorded(pool):
 def test_a_model_comes_only_with_a_trial_that_may_lead(pool):
     evaluation = Evaluation(KerasObjective(models.tiny, "digits", epochs=1), 0, {})
     trial = Trial(0, {"learning_rate": 0.01}, 1)
-    assert pool.submit(evaluation, trial, 0.999).result(timeout=120).model is None
-    assert pool.submit(evaluation, trial, 0.001).result(timeout=120).model is not None
+    assert pool.submit(evaluation, trial, [[0.999]]).result(timeout=120).model is None
+    assert pool.submit(evaluation, trial, [[0.001]]).result(timeout=120).model is not None
 
 
 def test_equal_seeds_give_equal_trials_and_others_do_not(pool):
