@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from hpo_spark.searchers.breeding import Breeder, complete_toolbox
 from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_whole
+from hpo_spark.searchers.parzen import log_density
 from hpo_spark.searchers.surrogate import expected_improvement, rank_scores
 from hpo_spark.searchers.threads import one_thread
 from hpo_spark.seeds import derive_seed, seeded
@@ -41,6 +43,8 @@ _MAX_ATTEMPTS = 10
 _MAX_POINTS = 100
 # Running trials that it sees.
 _MAX_PENDING = 32
+# The share of trials that count as good where densities are compared, and how many at most.
+_GOOD, _MAX_GOOD = 0.15, 25
 
 
 class EvolutionSearcher(SequentialSearcher):
@@ -149,18 +153,22 @@ class EvolutionSearcher(SequentialSearcher):
         return None
 
     def _promise(self, at: Genes) -> Genes:
-        """What is expected of children, shape (children, genes): their improvement on the best."""
+        """What is expected of children, shape (children, genes), by the screen whose turn it is."""
         ranked = self.history.ranked
         n_best = min(len(ranked), _MAX_POINTS // 2)
         rest = np.linspace(n_best, len(ranked) - 1, min(len(ranked) - n_best, _MAX_POINTS - n_best)).astype(int)
         places = np.concatenate([np.arange(n_best), rest])
         chosen = [ranked[place] for place in places]
-        worst = self.history.worst_loss
-        losses = np.array([worst if (loss := known.loss) is None else loss for known in chosen])
-        scores = rank_scores(places, losses, len(ranked))
         genes = np.array([self._genes[known.key] for known in chosen])
         running = self.history.pending[:_MAX_PENDING]
         pending = np.array([self._genome.encode(params) for params in running]).reshape(-1, len(self.space))
+        if self._n_asked % 2 == 0:
+            n_good = min(_MAX_GOOD, max(2, math.ceil(_GOOD * len(ranked))))
+            bad = np.concatenate([genes[n_good:], pending])
+            return log_density(self._genome, genes[:n_good], at) - log_density(self._genome, bad, at)
+        worst = self.history.worst_loss
+        losses = np.array([worst if (loss := known.loss) is None else loss for known in chosen])
+        scores = rank_scores(places, losses, len(ranked))
         return expected_improvement(self._genome, genes, scores, pending, at)
 
     def _individual(self, rank: int, known: Known) -> Individual:

@@ -30,7 +30,7 @@ __all__ = ["expected_improvement", "rank_scores"]
 
 # Length scales, times the root of the number of genes, and shares of noise, of which the likeliest are taken. No less
 # noise: a rank is never exact.
-_LENGTHS = (0.2, 0.4, 0.8)
+_LENGTHS = (0.1, 0.2, 0.4, 0.8)
 _NOISES = (0.02, 0.2)
 # To which improvements are rounded: sums differ in the last digits from one processor to another.
 _DIGITS = 9
