@@ -38,15 +38,13 @@ from hpo_spark.searchers.dominance import Contenders
 from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_whole
-from hpo_spark.searchers.parzen import log_density
+from hpo_spark.searchers.parzen import MAX_GOOD, log_density, n_good
 from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import Params, SearchSpace
 
 __all__ = ["Nsga2Searcher", "Nsga3Searcher"]
 
 _STREAM = 0x25A2
-# The share of trials that count as good, and how many at most.
-_GOOD_SHARE, _MAX_GOOD = 0.15, 25
 # Litters to find new children in, before the neighbourhood counts as used up.
 _MAX_LITTERS = 10
 # What DEAP's tournament needs.
@@ -104,7 +102,7 @@ class _NsgaSearcher(SequentialSearcher):
         self._population, self._n_children = population, children
         self._genome = Genome(space)
         self._genes: dict[str, Genes] = {}
-        self._contenders = Contenders(max(population, _MAX_GOOD), len(directions))
+        self._contenders = Contenders(max(population, MAX_GOOD), len(directions))
         self._start = qmc.LatinHypercube(len(space), rng=np.random.default_rng([seed, _STREAM])).random(start)
         own = base.Toolbox()
         own.register("mate", tools.cxUniform, indpb=0.5)
@@ -165,8 +163,7 @@ class _NsgaSearcher(SequentialSearcher):
     def _promise(self, contenders: list[_Ended], at: Genes) -> Genes:
         """How much likelier good trials are than others, at genes of shape (children, genes): its logarithm."""
         ranked = self.history.ranked
-        n_good = min(_MAX_GOOD, max(2, math.ceil(_GOOD_SHARE * len(ranked))))
-        good = {one.key for one in self._selected(contenders, n_good)}
+        good = {one.key for one in self._selected(contenders, n_good(len(ranked)))}
         is_good = np.array([known.key in good for known in ranked])
         genes = np.array([self._genes_of(known) for known in ranked])
         return log_density(self._genome, genes[is_good], at) - log_density(self._genome, genes[~is_good], at)

@@ -16,11 +16,18 @@ from scipy.special import ndtr
 
 from hpo_spark.searchers.genome import Genes, Genome
 
-__all__ = ["log_density"]
+__all__ = ["MAX_GOOD", "log_density", "n_good"]
 
 # A kernel's width around a single point, as a share of a gene's range; among more points it is narrower.
 _BANDWIDTH = 0.2
 _ROOT_2_PI = math.sqrt(2 * math.pi)
+# The share of trials that count as good, and how many at most.
+_GOOD_SHARE, MAX_GOOD = 0.15, 25
+
+
+def n_good(n_trials: int) -> int:
+    """How many trials count as good, where their density is compared with that of the others."""
+    return min(MAX_GOOD, max(2, math.ceil(_GOOD_SHARE * n_trials)))
 
 
 def log_density(genome: Genome, points: Genes, at: Genes) -> Genes:
