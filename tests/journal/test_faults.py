@@ -1,4 +1,4 @@
-"""A disk that is full, a folder that is gone, somebody else's hand in it: what was told stays, and the reason is said."""
+"""A disk that is full, a folder that is gone, somebody else's hand in it: what was told stays, the reason is said."""
 
 import os
 import subprocess
@@ -46,7 +46,9 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_ends_the_search_and_keeps_what_was_told(small_disk):
     ends = []
-    study = Study(SPACE, bulky, "random", seed=0, out=small_disk, callbacks=[lambda _, trial: ends.append(trial.number)])
+    study = Study(
+        SPACE, bulky, "random", seed=0, out=small_disk, callbacks=[lambda _, trial: ends.append(trial.number)]
+    )
     with SerialExecutor() as executor, pytest.raises(StorageError, match="No space left on device.*resume"):
         study.run(executor, 100)
     record = read_record(small_disk)

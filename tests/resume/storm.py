@@ -98,7 +98,9 @@ def main(folder, n_kills, executor, searcher, seed, n_trials=400):
     # A trial that a kill found running may run once more, and one whose end was recorded never.
     again = [number for number, count in counts_at_end.items() if evaluations[str(number)] != count]
     tells = Counter(
-        json.loads(line)["number"] for line in (out / "journal.jsonl").read_text().splitlines() if '"kind":"tell"' in line
+        json.loads(line)["number"]
+        for line in (out / "journal.jsonl").read_text().splitlines()
+        if '"kind":"tell"' in line
     )
     print(json.dumps({
         "kills": n_done, "ended_at_last_kill": latest, "lost": lost, "run_again": again, "in_flight": most,
