@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes clean
+.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -29,6 +29,9 @@ test: $(STAMP)  ## Run the tests
 
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster
+
+test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
+	$(BIN)/python -m pytest -m faults --timeout=3000
 
 test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 	$(BIN)/python -m pytest -m storm

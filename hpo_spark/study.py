@@ -416,10 +416,7 @@ class Study:
             self._lease = Lease(self.out, self._lose_lease)
             self._lease.acquire(waits=self._resumes)
             past = self._open_journal(self.out, self.describe(limits))
-        if past is not None:
-            taught = WarmStart([], None) if not past.known else read_warm_start(past.known, self.space, self.directions)
-        else:
-            taught = self._warm_start
+        taught = self._warm_start if past is None else self._taught_before(past)
         asked = () if past is None else (*past.ended, *past.unfinished)
         known = {self.space.key(trial.params) for trial in asked}
         wanted = [point.params for point in self._x0 if point.values is None]
@@ -444,6 +441,14 @@ class Study:
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
+
+    def _taught_before(self, past: StudyRecord) -> WarmStart:
+        """What the searcher was told at its start; of a study that has begun anew, what of the old one fits here."""
+        try:
+            return read_warm_start(past.known, self.space, self.directions) if past.known else WarmStart([], None)
+        except ConfigError as error:
+            logger.warning("%s: the search begins without a warm start. %s", self.out, error)
+            return WarmStart([], None)
 
     def _take_up_models(self, past: StudyRecord | None, runner: Runner) -> None:
         """Find the models of trials that have ended, and renew ``best/``: its driver may have died before it did so."""
@@ -533,7 +538,12 @@ class Study:
 
     def _on_idle(self) -> None:
         if self._journal is not None:
+            self._journal_notes()
             self._journal.flush()
+
+    def _journal_notes(self) -> None:
+        while self._journal is not None and self.searcher.notes:
+            self._journal.note(self.searcher.name, self.searcher.notes.popleft())
 
     def _on_end(self, evaluated: Evaluated, is_best: bool) -> None:
         trial = evaluated.trial
@@ -595,6 +605,7 @@ class Study:
             result = self._with_test(result, executor, runner.best)
             self._write(result)
         if self._journal is not None:
+            self._journal_notes()
             best = identity_of(runner.best)
             self._journal.end({"state": state, "reason": result.reason, "test": result.test, "best": best})
         if result.reason.startswith(("max_failures", "give_up_after")):

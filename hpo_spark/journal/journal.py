@@ -88,7 +88,7 @@ class Journal:
 
     def note(self, by: str, what: Mapping[str, Any]) -> None:
         """Write what a searcher says of itself."""
-        self._append({"kind": "note", "by": by, **what}, durable=False)
+        self._append({"kind": "note", "by": by, "note": what}, durable=False)
 
     def refit(self, what: Mapping[str, Any]) -> None:
         """Write that a configuration was trained again, and its model is the one in ``best/``."""

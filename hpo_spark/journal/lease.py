@@ -28,6 +28,9 @@ __all__ = ["Lease"]
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"lease-(\d+)\.json")
+# The leases that this process holds now, by place and number.
+_held: set[tuple[str, int]] = set()
+
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
 # A lease that is old by its own clock, which may go wrong, is watched for so long all the same.
@@ -69,6 +72,7 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join()
         if self._number:
+            _held.discard((self._storage.place, self._number))
             with contextlib.suppress(OSError):
                 self._storage.remove(_file(self._number))
 
@@ -88,6 +92,7 @@ class Lease:
         for old in former:
             self._storage.remove(_file(old))
         self._number = number
+        _held.add((self._storage.place, number))
         return True
 
     def _outwait(self, number: int, waits: bool) -> None:
@@ -97,8 +102,10 @@ class Lease:
             return
         holder = f"process {content.get('pid')} on {content.get('host')}"
         if content.get("machine") == _machine():
-            if not _is_alive(content):
-                logger.info("%s: its search was run by %s, which has died; taking over", self._storage, holder)
+            # One of ours that could not be removed when it was given back, for its place had gone, is nobody's.
+            is_left_over = content.get("pid") == os.getpid() and (self._storage.place, number) not in _held
+            if is_left_over or not _is_alive(content):
+                logger.info("%s: its search was run by %s, which has ended; taking over", self._storage, holder)
                 return
             raise ConfigError(f"{self._storage}: {holder} runs this search. Wait for its end, or end it first.")
         age_s = time.time() - float(content.get("at", 0.0))

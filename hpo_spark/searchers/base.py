@@ -7,6 +7,7 @@ runs; the study gives numbers and seeds, serves what is known already and never 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -52,6 +53,8 @@ class Searcher(ABC):
 
     Attributes:
         name: The word that chooses it in a study file.
+        notes: What it says of itself for the record, such as a generation's statistics, in plain data; the study takes
+            them out.
         several_objectives: Whether it can search for more than one objective.
         is_slow: Whether an ask can take so long that it is made in a thread of its own.
     """
@@ -68,6 +71,7 @@ class Searcher(ABC):
         self.space = space
         self.directions = tuple(directions)
         self.seed = seed
+        self.notes: deque[dict[str, Any]] = deque()
 
     @property
     def ends(self) -> bool:

@@ -299,6 +299,7 @@ class GeneticSearcher(Searcher):
             statistics.register(name, lambda data, function=function: float(function(data)) if data else None)
         self.logbook.record(gen=self._generation, nevals=self._n_evaluated, **statistics.compile(values))
         entry = self.logbook[-1]
+        self.notes.append(dict(entry))
         described = " ".join(
             f"{name}={'-' if entry[name] is None else format(entry[name], '.6g')}" for name in _STATISTICS
         )

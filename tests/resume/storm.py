@@ -1,4 +1,4 @@
-"""Kills a search again and again at random moments and resumes it, in forks of a process that has imported all it needs.
+"""Kills a search again and again at random moments and resumes it, in forks of a process that has all imports.
 
     python storm.py FOLDER N_KILLS EXECUTOR SEARCHER SEED
 
@@ -97,11 +97,8 @@ def main(folder, n_kills, executor, searcher, seed, n_trials=400):
     evaluations = Counter((folder / EVALUATIONS).read_text().split())
     # A trial that a kill found running may run once more, and one whose end was recorded never.
     again = [number for number, count in counts_at_end.items() if evaluations[str(number)] != count]
-    tells = Counter(
-        json.loads(line)["number"]
-        for line in (out / "journal.jsonl").read_text().splitlines()
-        if '"kind":"tell"' in line
-    )
+    lines = (out / "journal.jsonl").read_text().splitlines()
+    tells = Counter(json.loads(line)["number"] for line in lines if '"kind":"tell"' in line)
     print(json.dumps({
         "kills": n_done, "ended_at_last_kill": latest, "lost": lost, "run_again": again, "in_flight": most,
         "told_twice": [number for number, count in tells.items() if count > 1], "table": table(record.trials),

@@ -1,0 +1,127 @@
+"""The same on Spark: its driver is killed in the middle, and nothing of the search or of Spark is left behind."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+import storm
+
+from hpo_spark.errors import ConfigError
+from hpo_spark.journal import read_record
+
+PROGRAM = Path(__file__).with_name("on_spark.py")
+
+
+def ended_in(folder):
+    try:
+        return {trial.number: storm.table([trial]) for trial in read_record(folder / "run").ended}
+    except ConfigError:
+        return {}
+
+
+def killed_and_resumed(folder, n_kills, n_trials):
+    """Kills the driver n times, each time some moments after it has gone on; then lets it end."""
+    draws = random.Random(0)
+    command = [sys.executable, PROGRAM, folder, str(n_trials)]
+    ended = {}
+    for _ in range(n_kills):
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 120
+            while len(ended_in(folder)) <= len(ended) and time.monotonic() < deadline and driver.poll() is None:
+                time.sleep(0.02)
+            time.sleep(draws.uniform(0.0, 0.1))
+            family = [driver, *psutil.Process(driver.pid).children(recursive=True)]
+        finally:
+            os.kill(driver.pid, signal.SIGKILL)
+            driver.communicate()
+        _, alive = psutil.wait_procs(family[1:], timeout=20)
+        assert not [process for process in alive if process.is_running() and process.status() != "zombie"]
+        now = ended_in(folder)
+        assert {number: now.get(number) for number in ended} == ended
+        assert len(ended) < len(now) < n_trials + 1, "it was over before the kill"
+        ended = now
+    last = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert last.returncode == 0, last.stderr
+    lines = [json.loads(line) for line in (folder / "run" / "journal.jsonl").read_text().splitlines()]
+    assert set(Counter(line["number"] for line in lines if line["kind"] == "tell").values()) == {1}
+    with storm.make_executor("serial") as pool:
+        whole = storm.make_study(folder, "evolution", folder / "whole").run(pool, n_trials)
+    assert storm.table(read_record(folder / "run").trials) == storm.table(whole.trials)
+
+
+def test_a_driver_killed_three_times_loses_nothing(tmp_path):
+    killed_and_resumed(tmp_path, 3, 120)
+
+
+@pytest.mark.faults
+def test_a_driver_killed_fifty_times_loses_nothing(tmp_path):
+    killed_and_resumed(tmp_path, 50, 1500)
+
+
+STUDY = """\
+study: {seed: 1, max_trials: 24, deterministic: true}
+space:
+  x: {float: [-1.0, 1.0]}
+objective:
+  function: my_objective.py:slow
+"""
+OBJECTIVE = """\
+import time
+
+def slow(params):
+    time.sleep(0.4)
+    return params["x"]
+"""
+
+
+@pytest.mark.parametrize("under_submit", [False, True], ids=["hpo-spark", "spark-submit"])
+def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, under_submit):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "my_objective.py").write_text(OBJECTIVE)
+    binaries = Path(sys.executable).parent
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
+    start = [binaries / "hpo-spark"]
+    if under_submit:
+        start = [binaries / "spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false",
+                 root / "jobs" / "tune.py"]  # fmt: skip
+    master = [] if under_submit else ["--master", "local[2]"]
+    command = [*start, "run", "study.yaml", "--out", "run", "--resume", *master]
+    options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+                               text=True, **options)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while len(ended_in(tmp_path)) < 3 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+        family = psutil.Process(process.pid).children(recursive=True)
+        drivers = [child for child in family if "python" in child.name() and "tune.py" in " ".join(child.cmdline())]
+        began = time.monotonic()
+        (drivers[0] if under_submit else process).send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        seconds = time.monotonic() - began
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 75, errors
+    assert seconds < 15
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not [child for child in alive if child.is_running() and child.status() != "zombie"]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["state"] == "interrupted"
+    before = ended_in(tmp_path)
+    assert 3 <= len(before) < 24
+    again = subprocess.run([binaries / "hpo-spark", "resume", "run", "--executor", "processes"], capture_output=True,
+                           text=True, timeout=200, check=False, **options)  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    after = ended_in(tmp_path)
+    assert sorted(after) == list(range(24))
+    assert {number: after[number] for number in before} == before
