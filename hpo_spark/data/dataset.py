@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,14 @@ class Part:
         x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes.
         y: Array of targets, as many rows; None for a ``tf.data.Dataset``, which holds them itself.
         sample_weight: Array of weights, one a row; None for equal weights.
+        scale: What inputs are multiplied by when they become float32, of images whose ``x`` is still uint8, a quarter
+            of the memory until the batch. None where ``x`` is used as it is.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
+    scale: float | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -41,7 +44,16 @@ class Part:
     def take(self, rows: Any) -> Part:
         """Some rows of it."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return Part(self.x[rows], self.y[rows], weight)
+        return Part(self.x[rows], self.y[rows], weight, self.scale)
+
+    def inputs(self, rows: Any = slice(None)) -> Any:
+        """Inputs as a model takes them: some rows of ``x``, as float32 where there is a scale."""
+        x = self.x[rows]
+        return x if self.scale is None else x.astype(np.float32) * np.float32(self.scale)
+
+    def scaled(self) -> Part:
+        """The same with ``x`` as a model takes it, and no scale."""
+        return self if self.scale is None else Part(self.inputs(), self.y, self.sample_weight)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
@@ -53,12 +65,14 @@ class Part:
             raise DataError("A tf.data.Dataset and arrays cannot be put together.")
         if self.is_stream:
             return Part(self.x.concatenate(other.x))
+        if self.scale != other.scale:
+            return self.scaled().joined(other.scaled())
         weights = [part.sample_weight for part in (self, other)]
         if any(weight is not None for weight in weights):
             parts = zip((self, other), weights, strict=True)
             weights = [np.ones(len(part)) if weight is None else weight for part, weight in parts]
         weight = None if weights[0] is None else np.concatenate(weights)
-        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
+        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight, self.scale)
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,49 @@ class Dataset:
     train: Part
     validation: Part | None = None
     test: Part | None = None
+
+    @classmethod
+    def from_spark(
+        cls,
+        frame: Any,
+        features: str | Sequence[str] | None = None,
+        label: str = "label",
+        *,
+        weight: str | None = None,
+        test: Any = None,
+        max_mb: float | None = None,
+    ) -> Dataset:
+        """Collect a Spark DataFrame: its rows are split, placed and trained on as arrays are.
+
+        Columns may hold numbers, arrays of them, vectors of ``pyspark.ml``, or Spark's images. One feature column keeps
+        its shape, as images do; several are put side by side into a matrix. Columns of double become float32; labels
+        of a whole-number type are class numbers, all others are targets of a regression.
+
+        Args:
+            frame: The DataFrame. It is computed twice, first for its size.
+            features: Names of the feature columns, in the order of the model's inputs; None for all other columns.
+            label: Name of the label's column.
+            weight: Name of the column of sample weights; None for equal weights.
+            test: A DataFrame of the same columns for the test part.
+            max_mb: How much data may come to the driver, in MB of 10^6 bytes; None for 2,000. Larger data is better
+                read by the executors, from ``{"parquet": path}``.
+
+        Raises:
+            DataError: If there is too much, or a column cannot become an array.
+        """
+        from hpo_spark.data.spark import collect
+
+        return collect(frame, features, label, weight, test, max_mb)
+
+    def scaled(self) -> Dataset:
+        """The same with all inputs as a model takes them."""
+        return self._map(lambda part: part.scaled())
+
+    def _map(self, change: Callable[[Part], Part]) -> Dataset:
+        parts = (self.train, self.validation, self.test)
+        train, *others = (None if part is None else change(part) for part in parts)
+        assert train is not None
+        return Dataset(train, *others)
 
     def without_validation(self) -> Dataset:
         """The same rows, with the validation part among those to fit."""
