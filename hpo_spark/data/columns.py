@@ -11,10 +11,10 @@ import numpy as np
 from hpo_spark.data.dataset import Part
 from hpo_spark.errors import DataError, MissingExtra
 
-__all__ = ["BYTE_SCALE", "Columns", "Condition", "import_arrow"]
+__all__ = ["BYTE_DIVISOR", "Columns", "Condition", "import_arrow"]
 
-# What images of bytes are multiplied by.
-BYTE_SCALE = 1 / 255
+# What images of bytes are divided by.
+BYTE_DIVISOR = 255.0
 
 Condition = tuple[str, str, Any]
 
@@ -128,7 +128,7 @@ class Columns:
         weight = None
         if self.weight is not None:
             weight = _block(table[self.weight], f"{where}: the weight {self.weight!r}").astype(np.float32)
-        return Part(x, y, weight, BYTE_SCALE if x.dtype == np.uint8 and x.ndim >= 3 else None)
+        return Part(x, y, weight, BYTE_DIVISOR if x.dtype == np.uint8 and x.ndim >= 3 else None)
 
 
 def _conditions(where: Any) -> tuple[Condition, ...]:

@@ -24,14 +24,14 @@ class Part:
         x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes.
         y: Array of targets, as many rows; None for a ``tf.data.Dataset``, which holds them itself.
         sample_weight: Array of weights, one a row; None for equal weights.
-        scale: What inputs are multiplied by when they become float32, of images whose ``x`` is still uint8, a quarter
-            of the memory until the batch. None where ``x`` is used as it is.
+        divisor: What inputs are divided by when a batch of them becomes floating numbers, such as 255 for images that
+            are kept as bytes, a quarter of the memory; None for inputs that are used as they are.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
-    scale: float | None = None
+    divisor: float | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -44,16 +44,16 @@ class Part:
     def take(self, rows: Any) -> Part:
         """Some rows of it."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return Part(self.x[rows], self.y[rows], weight, self.scale)
+        return Part(self.x[rows], self.y[rows], weight, self.divisor)
 
     def inputs(self, rows: Any = slice(None)) -> Any:
-        """Inputs as a model takes them: some rows of ``x``, as float32 where there is a scale."""
+        """Inputs as a model takes them: some rows of ``x``, as float32 where there is a divisor."""
         x = self.x[rows]
-        return x if self.scale is None else x.astype(np.float32) * np.float32(self.scale)
+        return x if self.divisor is None else x.astype(np.float32) / np.float32(self.divisor)
 
     def scaled(self) -> Part:
-        """The same with ``x`` as a model takes it, and no scale."""
-        return self if self.scale is None else Part(self.inputs(), self.y, self.sample_weight)
+        """The same with ``x`` as a model takes it, and no divisor."""
+        return self if self.divisor is None else Part(self.inputs(), self.y, self.sample_weight)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
@@ -65,14 +65,14 @@ class Part:
             raise DataError("A tf.data.Dataset and arrays cannot be put together.")
         if self.is_stream:
             return Part(self.x.concatenate(other.x))
-        if self.scale != other.scale:
+        if self.divisor != other.divisor:
             return self.scaled().joined(other.scaled())
         weights = [part.sample_weight for part in (self, other)]
         if any(weight is not None for weight in weights):
             parts = zip((self, other), weights, strict=True)
             weights = [np.ones(len(part)) if weight is None else weight for part, weight in parts]
         weight = None if weights[0] is None else np.concatenate(weights)
-        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight, self.scale)
+        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight, self.divisor)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,11 @@ class Dataset:
         from hpo_spark.data.spark import collect
 
         return collect(frame, features, label, weight, test, max_mb)
+
+    def arrays(self) -> list[Any]:
+        """All arrays of all parts."""
+        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        return [array for part in parts for array in (part.x, part.y, part.sample_weight) if array is not None]
 
     def scaled(self) -> Dataset:
         """The same with all inputs as a model takes them."""

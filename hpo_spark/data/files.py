@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo_spark.data.columns import BYTE_SCALE, Columns, import_arrow
+from hpo_spark.data.columns import BYTE_DIVISOR, Columns, import_arrow
 from hpo_spark.data.dataset import Dataset, Part, as_dataset
 from hpo_spark.data.listing import absolute, digest_of, listing, open_file_system
 from hpo_spark.data.recipe import Recipe, digest_of_files, reason
@@ -132,7 +132,7 @@ class CsvFile(Recipe):
 
 
 def dataset_of_arrays(arrays: Mapping[str, Any], where: str) -> Dataset:
-    """Arrays by name as a dataset: labels of bytes become int64, images of bytes get the scale that makes them [0, 1].
+    """Arrays by name as a dataset: labels of bytes become int64, images of bytes get the divisor that makes them [0, 1].
 
     Raises:
         DataError: If they are none.
@@ -143,14 +143,14 @@ def dataset_of_arrays(arrays: Mapping[str, Any], where: str) -> Dataset:
         for name, array in arrays.items()
     }
     try:
-        return as_dataset(flat)._map(_with_scale)
+        return as_dataset(flat)._map(_with_divisor)
     except DataError as error:
         raise DataError(f"{where} is no dataset: {error}") from error
 
 
-def _with_scale(part: Part) -> Part:
+def _with_divisor(part: Part) -> Part:
     is_image = part.x.dtype == np.uint8 and part.x.ndim >= 3
-    return Part(part.x, part.y, part.sample_weight, BYTE_SCALE) if is_image else part
+    return Part(part.x, part.y, part.sample_weight, BYTE_DIVISOR) if is_image else part
 
 
 def _read_npy(path: Path, mmap_mode: Any = None) -> Any:

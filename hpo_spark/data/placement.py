@@ -82,7 +82,7 @@ def _placed(source: DataSource, executor: Executor, seed: int, owner: str) -> Da
     dataset = source.follow(seed)
     if dataset.is_streamed:
         return source
-    cache, n_bytes = HostCache(), _n_bytes(dataset)
+    cache, n_bytes = HostCache(), sum(array.nbytes for array in dataset.arrays())
     cache.make_room(n_bytes)
     with cache.draft() as draft:
         _write(dataset, draft)
@@ -140,7 +140,7 @@ def _write(dataset: Dataset, folder: Path) -> None:
         for name in _PARTS:
             if (part := getattr(dataset, name)) is None:
                 continue
-            index[name] = {"scale": part.scale}
+            index[name] = {"divisor": part.divisor}
             for column in _ARRAYS:
                 if (array := getattr(part, column)) is not None:
                     index[name][column] = f"{name}-{column}.npy"
@@ -155,8 +155,8 @@ def _write(dataset: Dataset, folder: Path) -> None:
 def _read(folder: Path) -> Dataset:
     parts: dict[str, Part] = {}
     for name, entry in json.loads((folder / _INDEX).read_text()).items():
-        scale = entry.pop("scale")
-        parts[name] = Part(**{column: _map(folder / file) for column, file in entry.items()}, scale=scale)
+        divisor = entry.pop("divisor")
+        parts[name] = Part(**{column: _map(folder / file) for column, file in entry.items()}, divisor=divisor)
     return Dataset(**parts)
 
 
@@ -168,8 +168,3 @@ def _map(file: Path) -> Any:
 def _move(source: Path, target: Path) -> None:
     for file in source.iterdir():
         os.replace(file, target / file.name)
-
-
-def _n_bytes(dataset: Dataset) -> int:
-    arrays = [getattr(part, column) for name in _PARTS if (part := getattr(dataset, name)) for column in _ARRAYS]
-    return sum(array.nbytes for array in arrays if array is not None)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from hpo_spark.redaction import redact
 
-__all__ = ["Recipe", "digest_of_files", "reason"]
+__all__ = ["Recipe", "digest_of_arrays", "digest_of_files", "reason"]
 
 # Of a larger file its size and both ends count.
 _END_BYTES = 1 << 20
@@ -64,6 +67,16 @@ def digest_of_files(*paths: str | os.PathLike[str]) -> str | None:
                 digest.update(file.read(_END_BYTES))
     except OSError:
         return None
+    return digest.hexdigest()
+
+
+def digest_of_arrays(arrays: Iterable[Any]) -> str:
+    """Of some arrays, of which large ones count with their shapes and ends."""
+    digest = blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        rows = max(1, _END_BYTES * len(array) // max(1, array.nbytes))
+        digest.update(np.ascontiguousarray(array[:rows]).tobytes() + np.ascontiguousarray(array[-rows:]).tobytes())
     return digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from hpo_spark.data.dataset import Dataset, as_dataset, parse_validation, split
 from hpo_spark.data.files import CsvFile, NpyFiles, NpzFile
 from hpo_spark.data.named import NAMES, Digits, Mnist
 from hpo_spark.data.parquet import ParquetFiles
-from hpo_spark.data.recipe import Recipe
+from hpo_spark.data.recipe import Recipe, digest_of_arrays
 from hpo_spark.data.spark import FORMATS, SparkTable
 from hpo_spark.data.streams import Rewound
 from hpo_spark.errors import DataError
@@ -47,7 +47,7 @@ class DataSource:
         recipe: How the data is had.
         validation: ``0.15`` for a share drawn with the study's seed, ``"last 0.15"``, or None: the validation part that
             the data brings, else a share of 0.15.
-        keep_bytes: Whether images of bytes stay uint8 until the batch, with `Part.scale`; else they are float32.
+        keep_bytes: Whether images of bytes stay uint8 until the batch, with `Part.divisor`; else they are float32.
     """
 
     def __init__(self, recipe: Recipe, validation: float | str | None = None, keep_bytes: bool = False) -> None:
@@ -169,6 +169,7 @@ def _recipe_of(kinds: list[str], data: dict[str, Any]) -> Recipe:
     if kind in NAMES:
         return _nothing_left(data, kind, Mnist(kind, os.path.abspath(value)))
     columns, rest = Columns.parse(data)
+    place: Any
     test = rest.pop("test", None)
     if test is not None and not isinstance(test, str | Path):
         raise DataError(f"data: test must be the place of another such table, got {test!r}.")
@@ -180,7 +181,7 @@ def _recipe_of(kinds: list[str], data: dict[str, Any]) -> Recipe:
     if value not in FORMATS:
         raise DataError(f"data: format must be one of {list(FORMATS)}, got {value!r}.")
     place_key = "table" if value == "table" else "path"
-    place: Any = rest.pop(place_key, None)
+    place = rest.pop(place_key, None)
     options, max_mb = rest.pop("options", None), rest.pop("max_mb", None)
     if not isinstance(place, str | Path):
         raise DataError(f"data: format: {value} needs the key {place_key}, got {place!r}.")
@@ -218,7 +219,7 @@ class _Function(Recipe):
 
     def __init__(self, function: Callable[[], Any], describe: str | None = None) -> None:
         self.function = function
-        self.describe = describe or getattr(function, "__qualname__", repr(function))
+        self.describe = str(describe or getattr(function, "__qualname__", repr(function)))
         self.where = "process"
 
     def load(self) -> Any:
@@ -236,6 +237,9 @@ class _Constant(Recipe):
 
     def load(self) -> Dataset:
         return self._dataset
+
+    def digest(self) -> str | None:
+        return None if self.where == "process" else digest_of_arrays(self._dataset.arrays())
 
 
 class _Weighted(Recipe):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Dataset, DataSource, Part
-from hpo_spark.data.tensors import as_tensor
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.context import Context
@@ -178,7 +177,7 @@ class KerasObjective:
             if part is None:
                 return {}
             built = call_with_context(self.build_model, params, context)
-            built(next(iter(part.x))[0] if part.is_stream else part.inputs(slice(1)))
+            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
@@ -205,7 +204,7 @@ def _fit(
         common["validation_data"] = validation.x
     else:
         weights = () if validation.sample_weight is None else (validation.sample_weight,)
-        common["validation_data"] = (validation.inputs(), validation.y, *weights)
+        common["validation_data"] = (validation.x, validation.y, *weights)
         common["validation_batch_size"] = _EVALUATION_BATCH
     if train.is_stream:
         model.fit(train.x, class_weight=class_weight, **common)
@@ -221,7 +220,7 @@ def _fit(
 def _scores(model: Any, part: Part) -> dict[str, float]:
     """Loss and metrics of a model on a part of the data."""
     scores = model.evaluate(
-        part.x if part.is_stream else part.inputs(),
+        part.x,
         part.y,
         sample_weight=part.sample_weight,
         batch_size=None if part.is_stream else _EVALUATION_BATCH,
@@ -236,20 +235,17 @@ def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
     import tensorflow as tf
 
     columns = [part.x, part.y] if part.sample_weight is None else [part.x, part.y, part.sample_weight]
-    tensors = [as_tensor(column) for column in columns]
+    with tf.device("/CPU:0"):
+        tensors = [tf.constant(column) for column in columns]
 
     def order(epoch: Any) -> Any:
         return np.random.default_rng([study_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
-
-    def batch(rows: Any) -> Any:
-        x, *others = (tf.gather(tensor, rows) for tensor in tensors)
-        return (x if part.scale is None else tf.cast(x, tf.float32) * part.scale, *others)
 
     def one_epoch(epoch: Any) -> Any:
         rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
         rows = tf.ensure_shape(rows, [len(part)])
         batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-        return batches.map(batch)
+        return batches.map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
 
     options = tf.data.Options()
     options.deterministic = True
