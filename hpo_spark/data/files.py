@@ -132,7 +132,7 @@ class CsvFile(Recipe):
 
 
 def dataset_of_arrays(arrays: Mapping[str, Any], where: str) -> Dataset:
-    """Arrays by name as a dataset: labels of bytes become int64, images of bytes get the divisor that makes them [0, 1].
+    """Arrays by name as a dataset: labels of bytes become int64, images of bytes get a divisor.
 
     Raises:
         DataError: If they are none.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from pyspark.ml.linalg import Vectors
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812
 
 from hpo_spark import DataError, Dataset, DataSource, Float, KerasObjective, SearchSpace, SparkExecutor, Study
 from hpo_spark.config import parse_study_file
