@@ -171,15 +171,14 @@ class SparkExecutor(PooledExecutor):
         slots = 2 * max(1, self._cluster_slots)
 
         def run(task: ReleaseTask) -> list[tuple[str, int]]:
-            group = f"{self._name}-release"
-            base = self._with_resources(self._context.parallelize(range(slots), slots))
-            limit = threading.Timer(RELEASE_S, self._context.cancelJobGroup, [group])  # others may have all slots
-            limit.daemon = True
-            limit.start()
+            # A thread of its own: the caller's keeps its job group.
+            group, job = f"{self._name}-release", Future[list[tuple[str, int]]]()
+            threading.Thread(target=self._run_release, args=(group, slots, task, job), daemon=True).start()
             try:
-                return self._run_job(group, "remove shared files", base, task)
-            finally:
-                limit.cancel()
+                return job.result(RELEASE_S)
+            except TimeoutError:  # others have all slots
+                self._context.cancelJobGroup(group)
+                raise
 
         self._files.release(owner, run, self.n_executors)
 
@@ -347,6 +346,14 @@ class SparkExecutor(PooledExecutor):
             self._notices.add(notice)
             logger.warning("%s", notice)
         return outcome
+
+    def _run_release(self, group: str, slots: int, task: ReleaseTask, job: Future[list[tuple[str, int]]]) -> None:
+        try:
+            self._inherit()
+            base = self._with_resources(self._context.parallelize(range(slots), slots))
+            job.set_result(self._run_job(group, "remove shared files", base, task))
+        except Exception as error:
+            job.set_exception(error)
 
     def _rest(self) -> None:
         """Where this executor keeps slots by itself, wait until Spark has ended the worker of a cancelled task."""

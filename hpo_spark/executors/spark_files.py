@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo_spark.cache import HostCache, files_of, new_owner
+from hpo_spark.errors import DataError
 from hpo_spark.executors.shared import HostPath
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class FillTask:
         """Run it as a task of its own."""
         for _ in partition:
             pass
-        self.write()
+        with contextlib.suppress(DataError, OSError):  # the task that needs the files will say why they are missing
+            self.write()
         return iter(())
 
     def write(self) -> None:
