@@ -94,12 +94,14 @@ def _placed(source: DataSource, executor: Executor, seed: int, owner: str) -> Da
 
 
 class _Mapped(Recipe):
-    """A dataset in the cache of this host, already split.
+    """A dataset in the cache of this host.
 
     Args:
         describe: How messages call it.
         shared: Where it is.
     """
+
+    is_split = True
 
     def __init__(self, describe: str, shared: Shared) -> None:
         self.describe = describe

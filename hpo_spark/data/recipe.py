@@ -25,10 +25,12 @@ class Recipe(ABC):
     Attributes:
         describe: How messages call the data, without passwords.
         where: Who follows the recipe: the ``driver``, for all; one process of each ``host``; or each ``process``.
+        is_split: Whether what it gives is split already.
     """
 
     describe: str
     where: Literal["driver", "host", "process"] = "driver"
+    is_split: bool = False
 
     @abstractmethod
     def load(self) -> Any:

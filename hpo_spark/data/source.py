@@ -133,7 +133,9 @@ class DataSource:
 
     def follow(self, seed: int) -> Dataset:
         """Follow the recipe now, and split what it gives with the study's seed."""
-        dataset = split(as_dataset(self.recipe.load()), self._validation, seed)
+        dataset = as_dataset(self.recipe.load())
+        if not self.recipe.is_split:
+            dataset = split(dataset, self._validation, seed)
         return dataset if self._keeps_bytes else dataset.scaled()
 
     def load(self, seed: int) -> Dataset:

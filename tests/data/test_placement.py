@@ -35,8 +35,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(params=["processes", "spark"])
-def executor(request, spark):
-    with ProcessExecutor(2) if request.param == "processes" else SparkExecutor(spark) as made:
+def executor(request):
+    is_local = request.param == "processes"
+    with ProcessExecutor(2) if is_local else SparkExecutor(request.getfixturevalue("spark")) as made:
         yield made
 
 
