@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -99,18 +98,22 @@ def test_files_that_are_not_on_a_host_come_over_spark(spark, cache, tmp_path):
     (tmp_path / "big.bin").write_bytes(b"abc" * 1000)
     with SparkExecutor(spark) as executor:
         shared = executor.share(tmp_path / "big.bin", "me")
-        folder = cache.root / shared.key
-        there = HostCache(shared.resolve().parents[1])
-        executor._files._paths[shared] = shutil.move(there.root / shared.key, tmp_path / "elsewhere")
-        executor._files._paths[shared] = tmp_path / "elsewhere"
+        # As on another host: it is not where a worker looks.
+        executor._files._paths[shared] = (cache.root / shared.key).rename(tmp_path / "elsewhere")
         futures = [executor.submit(read, shared) for _ in range(4)]
-        assert {future.result(timeout=60) for future in futures} == {3000}
-        assert folder == there.root / shared.key
+        assert {future.result(timeout=60) for future in futures} == {(3000, "big.bin")}
         executor.unshare("me")
+        assert {executor.submit(finds, shared).result(timeout=60) for _ in range(2)} == {False}
+    assert (tmp_path / "big.bin").exists()
 
 
 def read(shared):
-    return len(shared.resolve().read_bytes())
+    path = shared.resolve()
+    return len(path.read_bytes()), path.name
+
+
+def finds(shared):
+    return shared.find() is not None
 
 
 def test_parquet_is_read_on_the_host_and_not_by_the_driver(executor, cache, tmp_path, monkeypatch):
