@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
@@ -32,7 +33,7 @@ from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.plain import to_plain
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
-from hpo_spark.results.result import Result, best_first
+from hpo_spark.results.result import Result
 from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, make_searcher
@@ -103,6 +104,9 @@ class Study:
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
         keep_models: For several objectives, how many models of the front are kept, the best in the first objective
             first; for one, the best trial's is kept. 0 for none.
+        confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
+            ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
+            value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -131,6 +135,7 @@ class Study:
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
+        confirm: Confirm | Mapping[str, Any] | None = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -143,6 +148,7 @@ class Study:
         self.directions = _check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
         self.keep_models = _check_keep_models(keep_models)
+        self.confirm = check_confirm(confirm, self.directions)
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
@@ -190,14 +196,18 @@ class Study:
 
     @property
     def best_trial(self) -> Trial | None:
-        """The best trial so far; None while there is none."""
-        ranked = best_first(self.trials, self.directions)
-        return ranked[0] if ranked else None
+        """The best trial so far, or the winner's repeat of median value; None while there is none."""
+        return self._runner.best if self._runner else None
 
     @property
     def n_running(self) -> int:
         """Trials in flight."""
         return self._runner.n_running if self._runner else 0
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in flight: a trial may be several, such as the folds of a cross-validation."""
+        return self._runner.n_tasks if self._runner else 0
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have a configuration tried next; from any thread, also while the study runs.
@@ -305,6 +315,7 @@ class Study:
                 Listener(self._on_ask, self._on_result, self._on_end, self._on_idle),
                 self._enqueued,
                 self._lookahead,
+                self.confirm,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
@@ -366,6 +377,7 @@ class Study:
             ],
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
             "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
+            "confirm": None if self.confirm is None else vars(self.confirm),
             "objective": _describe_objective(self.objective),
         }
 
@@ -465,8 +477,9 @@ class Study:
             self._promote(runner.best)
 
     def _keepers(self, runner: Runner) -> list[int]:
-        """Numbers of the trials that have ended and whose models are kept."""
-        return [trial.number for trial in runner.leaders.trials[: self.keep_models]]
+        """Numbers of the ended trials whose models are kept; until all repeats have ended any may be the winner's median."""
+        chosen = [one.trial for one in runner.confirmed[:1]] or runner.repeats
+        return [trial.number for trial in (*runner.leaders.trials[: self.keep_models], *chosen)]
 
     def _promote(self, trial: Trial) -> None:
         """Have ``best/`` show the best trial."""
@@ -532,7 +545,9 @@ class Study:
     def _on_result(self, evaluated: Evaluated) -> None:
         if self._runner is not None and self._is_ours:
             # Before the record: a trial that has ended has its model, or never will.
-            self._models.receive(evaluated.trial, evaluated.sent, self._runner.leaders.accept(evaluated.trial))
+            trial = evaluated.trial
+            is_wanted = trial.repeat is not None or self._runner.leaders.accept(trial)
+            self._models.receive(trial, evaluated.sent, is_wanted)
         if self._journal is not None:
             self._journal.tell(evaluated.trial)
 
@@ -580,6 +595,7 @@ class Study:
         self, executor: Executor, runner: Runner, evaluation: Evaluation, broken: Exception | None = None
     ) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
+        self._crown(runner)
         state = "finished" if runner.best else "failed"
         if broken is not None:
             state = "interrupted" if isinstance(broken, StorageError) else "failed"
@@ -597,6 +613,7 @@ class Study:
             versions=versions(),
             reference_point=self.reference_point,
             space=self.space,
+            confirmed=runner.confirmed,
         )
         result = self._with_models(result, runner.best)
         self._write(result)
@@ -614,6 +631,17 @@ class Study:
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
         )
         return result
+
+    def _crown(self, runner: Runner) -> None:
+        """Have ``best/`` show the winner of the repeats, and let go of the others' models."""
+        if not runner.confirmed or not self._is_ours:
+            return
+        assert runner.best is not None
+        if self._refit is not None and self._refit.get("best") != identity_of(runner.best):
+            self._refit = None
+        if self._refit is None:
+            self._promote(runner.best)
+        self._models.settle([trial.number for trial in runner.repeats], self._keepers(runner))
 
     def _write(self, result: Result) -> None:
         if self._folder is not None and self._is_ours:
@@ -649,11 +677,18 @@ class Study:
         return f"trial {best.number} has left no model{remedy}"
 
     def _with_refit(self, result: Result, executor: Executor, evaluation: Evaluation, best: Trial) -> Result:
-        """The result with a model in the place of one that was never trained, since the best value was given."""
+        """The result with a model in the place of one that was never trained, since the best value was given.
+
+        Or of one that was let go of, when an earlier end of the search had another winner.
+        """
         trains_models = getattr(self.objective, "test", None) is not None and self.keep_models
-        if not trains_models or not _is_given(best) or self._models.has(best.number) or self._refit is not None:
+        is_let_go = best.repeat is not None and self._models.problem_of(best.number) is None
+        is_missing = _is_given(best) or is_let_go
+        if not trains_models or not is_missing or self._models.has(best.number) or self._refit is not None:
             return result
         reason = f"the value of trial {best.number} was given, and no trial trained it"
+        if is_let_go:
+            reason = f"the model of trial {best.number} was not kept when the search had ended before"
         logger.info("study %s: %s: it is trained now", self.name, reason)
         try:
             evaluated = train_again(executor, evaluation, best)
@@ -787,16 +822,27 @@ def _plain_or_named(value: Any) -> Any:
         return repr(value)
 
 
+# What a kind of objective is made from, and its options in a study file.
+_KINDS = {
+    "keras": ("build_model", ("epochs", "batch_size", "metric")),
+    "sklearn": ("estimator", ("cv", "scoring", "all_rows")),
+    "function": ("", ()),
+}
+
+
 def _describe_objective(objective: Any) -> dict[str, Any]:
     """An objective in the form of a study file, as far as it has one."""
-    builder = getattr(objective, "build_model", None)
-    described = {"function" if builder is None else "keras": _reference(builder or objective)}
+    kind = next(kind for kind, (maker, _) in _KINDS.items() if not maker or hasattr(objective, maker))
+    maker, options = _KINDS[kind]
+    described = {kind: _said_of(getattr(objective, maker) if maker else objective)}
     if (data := getattr(objective, "data", None)) is not None:
         described["data"] = data.describe
-    for name in ("epochs", "batch_size", "metric"):
-        if builder is not None and hasattr(objective, name):
-            described[name] = getattr(objective, name)
-    return described
+    return described | {name: _said_of(getattr(objective, name)) for name in options if hasattr(objective, name)}
+
+
+def _said_of(value: Any) -> Any:
+    """A function or a class by its name, plain data as it is, and an object, such as an estimator, as it shows itself."""
+    return _reference(value) if callable(value) else _plain_or_named(value)
 
 
 def _reference(function: Any) -> str:

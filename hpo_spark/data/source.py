@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpo_spark.data.dataset import Dataset, as_dataset, parse_validation, split
+from hpo_spark.data.dataset import Dataset, Unsplit, Validation, as_dataset, parse_validation, split
 from hpo_spark.data.named import DATA_FOLDER_VARIABLE, NAMES, check_npz, load_digits, load_npz, locate
 from hpo_spark.errors import DataError
 from hpo_spark.symbols import load_symbol
@@ -49,7 +49,7 @@ class DataSource:
     ) -> None:
         self._load = load
         self.describe = describe
-        self._validation = parse_validation(validation)
+        self._validation: Validation | Unsplit | None = parse_validation(validation)
         self._prepare = prepare
         self._identity = uuid.uuid4().hex
 
@@ -114,6 +114,16 @@ class DataSource:
         """The same data with a weight for each training row, before the split."""
         source = DataSource(_Weighted(self._load, weight), self.describe, None, self._prepare)
         source._validation = self._validation
+        return source
+
+    def unsplit(self, all_rows: bool = False) -> DataSource:
+        """The same data without a validation part, for an objective that cuts folds.
+
+        Args:
+            all_rows: Whether the rows of the test part are among the training rows too; nothing is left to test on.
+        """
+        source = DataSource(self._load, self.describe, None, self._prepare)
+        source._validation = Unsplit(all_rows)
         return source
 
     @property

@@ -8,12 +8,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hpo_spark.plain import to_plain
+from hpo_spark.seeds import derive_seed
 from hpo_spark.trial import Trial
 
 if TYPE_CHECKING:
     from hpo_spark.data import Dataset
 
 __all__ = ["Context"]
+
+# Keeps the shuffles of repeat n apart from the draws of trial n.
+_REPEATS = 0x4EA7
 
 
 class Context:
@@ -22,11 +26,14 @@ class Context:
     Attributes:
         number: The trial's number.
         seed: The trial's seed: initialisation, dropout. ``random``, numpy and Keras are seeded with it already.
-        study_seed: The study's seed: splits and the order of batches, alike for all trials.
+        study_seed: The study's seed: what is alike for all trials, such as the validation part.
+        shuffle_seed: Seed of the order of batches and of folds: the study's, and another for each repeat of a
+            configuration.
         fidelity: Epochs to train in all; None where the objective decides.
         deterministic: Whether equal seeds must give equal values, even where that is slower.
         curve: What was reported so far, ``[step, value]`` pairs.
         model: The serialised model that the objective kept; None for none.
+        model_problem: Why there is none although the trial leads.
     """
 
     def __init__(
@@ -40,10 +47,12 @@ class Context:
         self.number = trial.number
         self.seed = trial.seed
         self.study_seed = study_seed
+        self.shuffle_seed = study_seed if trial.repeat is None else derive_seed(study_seed, _REPEATS, trial.repeat)
         self.fidelity = trial.fidelity
         self.deterministic = deterministic
         self.curve: list[list[float]] = []
         self.model: bytes | None = None
+        self.model_problem: str | None = None
         self._load_data = load_data
         self._keeps = keeps
 
@@ -77,3 +86,7 @@ class Context:
     def keep_model(self, model: bytes) -> None:
         """Keep a serialised model with this trial, if no better one is known; up to 4 MB it travels with the result."""
         self.model = model
+
+    def lose_model(self, problem: str) -> None:
+        """Say why a trial that leads keeps no model; it succeeds all the same."""
+        self.model_problem = problem

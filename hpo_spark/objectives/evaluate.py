@@ -24,7 +24,10 @@ from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
 
-__all__ = ["Evaluated", "Evaluation"]
+__all__ = ["MODEL_PART", "Evaluated", "Evaluation"]
+
+# The part of a trial that trains the model to keep, beside parts 0, 1, ... that its value comes from.
+MODEL_PART = -1
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Evaluated:
         output: All that a failed one printed.
         model_name: The file of the run folder that the worker wrote the model to.
         model_problem: Why the model was left behind.
+        outcome: Of a part of a trial, what it came to: plain data.
     """
 
     trial: Trial
@@ -44,6 +48,7 @@ class Evaluated:
     output: str = ""
     model_name: str | None = None
     model_problem: str | None = None
+    outcome: Any = None
 
     @property
     def sent(self) -> Sent:
@@ -75,23 +80,31 @@ class Evaluation:
     keeps_models: bool = True
     place: ModelPlace | None = None
 
-    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = ()) -> Evaluated:
-        """Evaluate a trial.
+    @property
+    def n_parts(self) -> int:
+        """Parts of a trial that can be evaluated apart from one another; 1 where the objective has none."""
+        n_parts = getattr(self.objective, "n_parts", 1)
+        return n_parts if isinstance(n_parts, int) else 1
+
+    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = (), part: int | None = None) -> Evaluated:
+        """Evaluate a trial, or a part of it.
 
         Args:
             trial: What to evaluate.
             known: The values of the trials that none beat when this one was submitted.
+            part: Number of the part, or `MODEL_PART`; None for the whole.
         """
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, known), self.deterministic)
+        context = Context(trial, self.study_seed, load_data, functools.partial(self.keeps, known), self.deterministic)
         started, clock = time.time(), time.perf_counter()
-        printed = ""
+        printed, outcome = "", None
         try:
             with seeded_alone(trial.seed):
                 params = {**self.fixed, **trial.params}
-                outcome = call_with_context(self.objective, params, context)
-            values, metrics = self._read(outcome)
-            ended: dict[str, Any] = {"state": TrialState.COMPLETED, "values": values, "metrics": metrics}
+                outcome = self._outcome(params, context, part)
+            ended: dict[str, Any] = {"state": TrialState.COMPLETED}
+            if part is None:
+                ended["values"], ended["metrics"] = self._read(outcome)
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
             if isinstance(error, KeyboardInterrupt) and not is_worker():
                 raise  # somebody pressed Ctrl-C
@@ -106,16 +119,49 @@ class Evaluation:
             host=socket.gethostname(),
             attempt=trial.attempt + n_lost_attempts(),
         )
-        sent = self._send(finished, context.model, known)
-        return Evaluated(finished, sent.content, printed, sent.name, sent.problem)
+        sent = Sent()
+        # An objective need not have asked whether its trial may lead.
+        if part == MODEL_PART or (finished.values and self.keeps(known, finished.values)):
+            sent = self._send(finished, context)
+        return Evaluated(
+            finished, sent.content, printed, sent.name, sent.problem, outcome if part is not None else None
+        )
 
-    def _send(self, trial: Trial, model: bytes | None, known: Sequence[Sequence[float]]) -> Sent:
-        """Send the model of a trial that may lead, or write it; an objective need not have asked whether it does."""
-        if model is None or not trial.values or not self._keeps(known, trial.values):
-            return Sent()
-        return Sent(content=model) if self.place is None else self.place.send(trial, model)
+    def combine(self, trial: Trial, parts: Sequence[Evaluated]) -> Evaluated:
+        """The trial that parts make, with the state, values and metrics that it would have as a whole.
 
-    def _keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        Args:
+            trial: As it was submitted.
+            parts: All of them in their order, each completed.
+        """
+        known: dict[str, Any] = {
+            "curve": [pair for part in parts for pair in part.trial.curve],
+            "host": parts[0].trial.host,
+            "attempt": max(part.trial.attempt for part in parts),
+        }
+        try:
+            combine = self.objective.combine  # type: ignore[attr-defined]
+            values, metrics = self._read(combine([part.outcome for part in parts]))
+            return Evaluated(replace(trial, state=TrialState.COMPLETED, values=values, metrics=metrics, **known))
+        except Exception as error:
+            return Evaluated(replace(trial, state=TrialState.FAILED, error=_describe(error, ""), **known))
+
+    def _outcome(self, params: dict[str, Any], context: Context, part: int | None) -> Any:
+        objective: Any = self.objective
+        if part is None:
+            return call_with_context(objective, params, context)
+        if part == MODEL_PART:
+            return context.keep_model(objective.train_model(params, context))
+        return to_plain(objective.evaluate_part(params, context, part))
+
+    def _send(self, trial: Trial, context: Context) -> Sent:
+        """Send a model, or write it."""
+        if context.model is None:
+            return Sent(problem=context.model_problem)
+        return Sent(content=context.model) if self.place is None else self.place.send(trial, context.model)
+
+    def keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        """Whether a trial of these values keeps its model, where the values ``known`` are those that none beats."""
         if len(values) != len(self.directions):
             return self.keeps_models  # the whole will tell
         own = self._with_signs(values)

@@ -34,8 +34,8 @@ _EVALUATION_BATCH = 1024
 class KerasObjective:
     """Builds a model for a configuration, trains it and returns its validation metric.
 
-    The order of batches depends on the study's seed and the epoch only, so that trials are compared on the same data;
-    initialisation and dropout depend on the trial's seed.
+    The order of batches depends on the study's seed and the epoch (and on the number of a repeat) only, so that trials
+    are compared on the same data; initialisation and dropout depend on the trial's seed.
 
     Args:
         build_model: ``build_model(params)`` or ``build_model(params, context)``, returning a compiled Keras model;
@@ -125,7 +125,7 @@ class KerasObjective:
             model = call_with_context(self.build_model, params, context)
             _check_model(keras, model)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
-            _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
+            _fit(model, dataset, epochs, batch_size, context.shuffle_seed, self.class_weight, [report])
             metrics = {name: values[-1] for name, values in model.history.history.items()}
             values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
@@ -192,7 +192,7 @@ def _fit(
     dataset: Dataset,
     epochs: int,
     batch_size: int,
-    study_seed: int,
+    shuffle_seed: int,
     class_weight: dict[int, float] | None,
     callbacks: list[Any],
 ) -> None:
@@ -214,7 +214,7 @@ def _fit(
         # One call into TensorFlow an epoch: nine tenths of a small model's time would be Python between the steps.
         model.steps_per_execution = steps
     train = replace(train, sample_weight=_row_weights(train, class_weight))
-    model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
+    model.fit(_batches(train, batch_size, epochs, shuffle_seed), steps_per_epoch=steps, shuffle=False, **common)
 
 
 def _scores(model: Any, part: Part) -> dict[str, float]:
@@ -230,8 +230,8 @@ def _scores(model: Any, part: Part) -> dict[str, float]:
     return {name: float(score) for name, score in scores.items()}
 
 
-def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
-    """All batches of a training, epoch after epoch, each epoch in the order that the study's seed gives it."""
+def _batches(part: Part, batch_size: int, epochs: int, shuffle_seed: int) -> Any:
+    """All batches of a training, epoch after epoch, each epoch in the order that the seed gives it."""
     import tensorflow as tf
 
     columns = [part.x, part.y] if part.sample_weight is None else [part.x, part.y, part.sample_weight]
@@ -239,7 +239,7 @@ def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
         tensors = [tf.constant(column) for column in columns]
 
     def order(epoch: Any) -> Any:
-        return np.random.default_rng([study_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
+        return np.random.default_rng([shuffle_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
 
     def one_epoch(epoch: Any) -> Any:
         rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
