@@ -7,8 +7,9 @@ def build_estimator(params):
     """Make an ``MLPClassifier``, not fitted, that trains for 10 epochs.
 
     Args:
-        params: ``layer_1`` to ``layer_4``, sizes of hidden layers, rounded, of which the first that is not positive ends
-            the list; ``learning_rate_exponent``, to the base of 10; ``solver``, whose floor is 0 for sgd and 1 for adam.
+        params: ``layer_1`` to ``layer_4``, sizes of hidden layers, rounded, of which the first that is not positive
+            ends the list; ``learning_rate_exponent``, to the base of 10; ``solver``, whose floor is 0 for sgd and 1 for
+            adam.
     """
     from sklearn.neural_network import MLPClassifier
 

@@ -110,7 +110,7 @@ def origin_of(original: Trial, repeat: int) -> dict[str, Any]:
 
 
 def missing(trials: Sequence[Trial], directions: Sequence[str], confirm: Confirm) -> list[tuple[Trial, int]]:
-    """The repeats that have not ended, pairs of the search's trial and a number from 1: all first ones, then all second.
+    """The repeats that have not ended, as pairs of the search's trial and a number from 1; first all of number 1.
 
     Args:
         trials: Those that have ended, in any order.

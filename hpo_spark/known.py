@@ -101,7 +101,7 @@ def read_warm_start(source: Source, space: SearchSpace, directions: Sequence[str
 def _of_use(trials: Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:
     """Those trials that fit into the space and say something about their configuration.
 
-    One that was cancelled, or whose executor was lost, says nothing, and a repeat nothing that its configuration did not.
+    One that was cancelled, or whose executor was lost, says nothing; a repeat's configuration is among them already.
     """
     if not trials:
         raise ConfigError("warm_start: expected trials, and there is none.")

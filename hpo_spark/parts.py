@@ -1,9 +1,9 @@
-"""Trials as tasks: each is one task of the executor, or one for each of its parts, such as the folds of a cross-validation.
+"""Trials as tasks: each is one task of the executor, or one for each of its parts, such as the folds of one.
 
 Parts are tasks like any other, so that those of one trial run side by side where slots are free, and those of the next
-fill what they leave. Room is counted in tasks: a trial of five parts is not followed by another while four of them wait.
-What comes out is the same either way; where there is one slot, or a part takes less time than its way to a worker, the
-trial is one task.
+fill what they leave. Room is counted in tasks: a trial of five parts is followed by another only when some slot would
+else be empty. What comes out is the same either way; where there is one slot, or a part takes hardly more time than its
+way to a worker, the trial is one task.
 
     submit a task for each part; where no trial leads yet, one more that trains the model to keep
     when a part fails: cancel the others, and the trial has failed as the part has

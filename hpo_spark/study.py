@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import threading
 from collections import deque
@@ -477,7 +478,7 @@ class Study:
             self._promote(runner.best)
 
     def _keepers(self, runner: Runner) -> list[int]:
-        """Numbers of the ended trials whose models are kept; until all repeats have ended any may be the winner's median."""
+        """Numbers of the ended trials whose models are kept: those of all repeats, until the winner is known."""
         chosen = [one.trial for one in runner.confirmed[:1]] or runner.repeats
         return [trial.number for trial in (*runner.leaders.trials[: self.keep_models], *chosen)]
 
@@ -633,10 +634,12 @@ class Study:
         return result
 
     def _crown(self, runner: Runner) -> None:
-        """Have ``best/`` show the winner of the repeats, and let go of the others' models."""
-        if not runner.confirmed or not self._is_ours:
+        """Have ``best/`` show the winner of the repeats, and let go of the others' models.
+
+        Where repeats are missing, it shows the search's best, whatever it showed when an earlier part of it had ended.
+        """
+        if not runner.repeats or runner.best is None or not self._is_ours:
             return
-        assert runner.best is not None
         if self._refit is not None and self._refit.get("best") != identity_of(runner.best):
             self._refit = None
         if self._refit is None:
@@ -841,8 +844,9 @@ def _describe_objective(objective: Any) -> dict[str, Any]:
 
 
 def _said_of(value: Any) -> Any:
-    """A function or a class by its name, plain data as it is, and an object, such as an estimator, as it shows itself."""
-    return _reference(value) if callable(value) else _plain_or_named(value)
+    """A function or a class by its name, plain data as it is, and an object such as an estimator as it shows itself."""
+    said = _reference(value) if callable(value) else _plain_or_named(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", said) if isinstance(said, str) else said
 
 
 def _reference(function: Any) -> str:

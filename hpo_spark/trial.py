@@ -50,8 +50,7 @@ class Trial:
         host: Name of the worker's host.
         attempt: 1, or more where a process died and the trial was run again.
         error: What went wrong: the exception in the first line, then the worker's traceback.
-        origin: Where the searcher took the configuration from; of a repeat, which trial ``of`` the search it repeats and
-            its number ``repeat``.
+        origin: Where the searcher took the configuration from; of a repeat, which trial of the search it repeats.
         token: What the searcher must know again when it is told; JSON.
     """
 

@@ -12,6 +12,7 @@ import inspect
 import io
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class SklearnObjective:
         data: Whatever `DataSource.of` takes, but no streams. A validation part that it brings is among the rows to fit.
         cv: Number of folds, 2 or more, shuffled, and stratified for a classifier; or a splitter of scikit-learn, or
             pairs of row numbers to train and to score on.
-        scoring: A scorer's name, such as ``"accuracy"`` or ``"neg_log_loss"``, or a function ``score(estimator, x, y)``;
-            a list of names for several objectives; None for the estimator's own ``score``. Larger is better in all.
+        scoring: A scorer's name, such as ``"accuracy"`` or ``"neg_log_loss"``; a function ``score(estimator, x, y)``; a
+            list of names for several objectives; None for the estimator's own ``score``. Larger is better in all.
         all_rows: Whether folds are cut from all rows, those of the test part too, to compare with publications that do.
             Nothing is left to test the best model on then.
     """
@@ -62,7 +63,7 @@ class SklearnObjective:
         scoring: str | Sequence[str] | Callable[..., float] | None = None,
         all_rows: bool = False,
     ) -> None:
-        if not callable(estimator) and not _is_estimator(estimator):
+        if not _is_estimator(estimator) and (inspect.isclass(estimator) or not callable(estimator)):
             raise TypeError(
                 f"estimator must be a scikit-learn estimator, its class, or a function that returns one, got "
                 f"{estimator!r}."
@@ -76,7 +77,7 @@ class SklearnObjective:
 
     def check_names(self, names: Iterable[str]) -> None:
         """Raise `ValueError` for a parameter that the estimator has not; a function's are its own affair."""
-        if inspect.isroutine(self.estimator):
+        if not _is_estimator(self.estimator):
             return
         known = list(self._built({}, None).get_params(deep=True))
         for name in names:
@@ -112,7 +113,7 @@ class SklearnObjective:
         if self._is_full or isinstance(self.cv, int):
             return 1 if self._is_full else self.cv
         try:
-            return int(self.cv.get_n_splits()) if hasattr(self.cv, "get_n_splits") else len(self.cv)
+            return int(self.cv.get_n_splits())
         except (TypeError, ValueError):  # one that leaves out each row, or each group
             return 1
 
@@ -248,13 +249,33 @@ class SklearnObjective:
 
             return clone(self.estimator).set_params(**params)
         built = call_with_context(self.estimator, params, context)
-        if not _is_estimator(built):
-            raise TypeError(f"the builder must return a scikit-learn estimator, got {type(built).__name__}.")
+        if inspect.isclass(built) or not _is_estimator(built):
+            raise TypeError(f"the builder must return a scikit-learn estimator, got {built!r}.")
         return built
 
 
+class _Pairs:
+    """A splitter of rows that are given."""
+
+    def __init__(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        self._pairs = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
+
+    def __repr__(self) -> str:
+        content = b"|".join(rows.tobytes() for pair in self._pairs for rows in pair)
+        return f"{len(self._pairs)} pairs of row numbers ({blake2b(content, digest_size=8).hexdigest()})"
+
+    def split(self, x: Any, y: Any = None, groups: Any = None) -> list[tuple[Any, Any]]:
+        """The pairs."""
+        return self._pairs
+
+    def get_n_splits(self, x: Any = None, y: Any = None, groups: Any = None) -> int:
+        """How many they are."""
+        return len(self._pairs)
+
+
 def _is_estimator(value: Any) -> bool:
-    return not inspect.isclass(value) and all(hasattr(value, name) for name in ("fit", "get_params", "set_params"))
+    """Whether it is an estimator, or the class of some."""
+    return all(hasattr(value, name) for name in ("fit", "get_params", "set_params"))
 
 
 def _training_rows(context: Context) -> Part:
@@ -301,7 +322,7 @@ def _check_cv(cv: Any) -> Any:
         ) from None
     if not pairs:
         raise ValueError("cv must hold at least one pair of row numbers to train and to score on, got none.")
-    return pairs
+    return _Pairs(pairs)
 
 
 def _check_scoring(scoring: Any) -> Any:
