@@ -340,3 +340,13 @@ def test_a_study_file_asks_for_it(pool, tmp_path):
         (tmp_path / "study.yaml").write_text(FILE % wrong)
         with pytest.raises(ConfigError, match=words):
             read_study_file(tmp_path / "study.yaml")
+
+
+def test_a_table_tells_repeats_and_a_warm_start_leaves_them_out(pool, tmp_path):
+    run(pool, tmp_path / "run")
+    for source in (tmp_path / "run", tmp_path / "run" / "trials.csv"):
+        told = []
+        study = Study(SPACE, noisy, "random", "minimize", 5, warm_start=str(source))
+        study.searcher.tell = told.append
+        study.run(pool, 1)
+        assert [trial.number for trial in told if trial.number < 0] == [-1 - place for place in range(12)]

@@ -82,7 +82,8 @@ class SklearnObjective:
         known = list(self._built({}, None).get_params(deep=True))
         for name in names:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+                inner = [other for other in known if other.endswith(f"__{name}")]
+                close = inner or difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ValueError(f"the estimator has no parameter {name!r}.{hint} It has {sorted(known)}.")
 
@@ -311,7 +312,7 @@ def _to_bytes(fitted: Any) -> bytes:
 def _check_cv(cv: Any) -> Any:
     if isinstance(cv, bool) or (isinstance(cv, int) and cv < 2):
         raise ValueError(f"cv must be a number of folds of 2 or more, or a splitter of scikit-learn, got cv={cv!r}.")
-    if isinstance(cv, int) or hasattr(cv, "split"):
+    if isinstance(cv, int) or (hasattr(cv, "split") and not isinstance(cv, str)):
         return cv
     try:
         pairs = [(train, test) for train, test in cv]

@@ -301,7 +301,7 @@ def test_on_spark_folds_run_side_by_side(spark, tmp_path):
 
 def test_refit_trains_without_folds(two, tmp_path):
     objective = SklearnObjective(DecisionTreeClassifier, "digits", cv=3, scoring="accuracy")
-    result = search(two, objective, tmp_path, max_trials=2)
+    result = search(two, objective, tmp_path, max_trials=2, space=SearchSpace(max_depth=Int(9, 12)))
     again = refit(tmp_path, objective, two)
     assert again.values == result.best_trial.values
     assert again.test == result.test
