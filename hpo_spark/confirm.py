@@ -91,10 +91,9 @@ def check_confirm(confirm: Confirm | Mapping[str, Any] | None, directions: Seque
         ConfigError: If a number or a key is wrong, or there are several objectives.
     """
     if isinstance(confirm, Mapping):
-        try:
-            confirm = Confirm(**confirm)
-        except TypeError:
-            raise ConfigError(f"confirm takes the keys top_k and repeats, got {list(confirm)}.") from None
+        if unknown := [key for key in confirm if key not in Confirm.__dataclass_fields__]:
+            raise ConfigError(f"confirm takes the keys top_k and repeats, got {unknown[0]!r}.")
+        confirm = Confirm(**confirm)
     if confirm is not None and not isinstance(confirm, Confirm):
         raise ConfigError(f"confirm must be a mapping such as {{'top_k': 5, 'repeats': 3}}, got {confirm!r}.")
     if confirm is not None and len(directions) > 1:

@@ -243,12 +243,11 @@ class SklearnObjective:
 
     def _built(self, params: dict[str, Any], context: Context | None) -> Any:
         """The estimator of a configuration, not fitted."""
-        if inspect.isclass(self.estimator):
-            return self.estimator().set_params(**params)
         if _is_estimator(self.estimator):
             from sklearn.base import clone
 
-            return clone(self.estimator).set_params(**params)
+            fresh = self.estimator() if inspect.isclass(self.estimator) else clone(self.estimator)
+            return fresh.set_params(**params)
         built = call_with_context(self.estimator, params, context)
         if inspect.isclass(built) or not _is_estimator(built):
             raise TypeError(f"the builder must return a scikit-learn estimator, got {built!r}.")

@@ -39,7 +39,7 @@ def summary(result: Result) -> RenderableType:
     if result.model_error is not None:
         facts.add_row("model", Text(result.model_error))
     facts.add_row("ended", Text(result.reason))
-    confirmed = [_confirmed_table(result), Text()] if result.confirmed else []
+    confirmed: list[RenderableType] = [_confirmed_table(result), Text()] if result.confirmed else []
     return Group(facts, Text(), *confirmed, _hall_of_fame(result))
 
 
