@@ -5,6 +5,10 @@ fill what they leave. Room is counted in tasks: a trial of five parts is followe
 else be empty. What comes out is the same either way; where there is one slot, or a part takes hardly more time than its
 way to a worker, the trial is one task.
 
+An objective offers parts by ``n_parts``, ``evaluate_part(params, context, part)``, which returns plain data, and
+``combine(outcomes)``, which returns what the objective does; and by ``train_model(params, context)``, which returns the
+model's bytes, where that is trained apart from them.
+
     submit a task for each part; where no trial leads yet, one more that trains the model to keep
     when a part fails: cancel the others, and the trial has failed as the part has
     when all have ended: combine them; if the trial leads, submit the task that trains the model, and wait for it
@@ -30,7 +34,7 @@ __all__ = ["PartedTrial", "TrialTasks"]
 logger = logging.getLogger(__name__)
 
 # Seconds that a part must take, on average, to be worth a task: its way to a Spark worker and back takes 0.015.
-_MIN_PART_S = 0.05
+_MIN_PART_S = 0.02
 # How much of that average the latest trial is.
 _SHARE_OF_LATEST = 0.3
 
@@ -120,7 +124,7 @@ class PartedTrial(Future[Evaluated]):
         self._combined: Evaluated | None = None
         self._model: Evaluated | None = None
         # The first trials lead, if they succeed: the model need not wait for the folds.
-        leads_for_sure = tasks.evaluation.keeps_models and not known()
+        leads_for_sure = tasks.evaluation.trains_models and not known()
         for part in [*range(n_parts), MODEL_PART] if leads_for_sure else range(n_parts):
             self._submit(part)
         for part, future in list(self._futures.items()):
@@ -211,7 +215,8 @@ class PartedTrial(Future[Evaluated]):
         parts = [self._ended[part] for part in range(self._n_parts)]
         self._combined = combined = evaluation.combine(self._trial, parts)
         trial = combined.trial
-        if MODEL_PART in self._futures or not trial.values or not evaluation.keeps(self._known(), trial.values):
+        leads = bool(trial.values) and evaluation.keeps(self._known(), trial.values or [])
+        if MODEL_PART in self._futures or not evaluation.trains_models or not leads:
             return None
         try:
             self._submit(MODEL_PART, replace(self._trial, attempt=trial.attempt))

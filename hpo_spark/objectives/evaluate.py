@@ -86,6 +86,11 @@ class Evaluation:
         n_parts = getattr(self.objective, "n_parts", 1)
         return n_parts if isinstance(n_parts, int) else 1
 
+    @property
+    def trains_models(self) -> bool:
+        """Whether a trial in parts has one more that trains the model to keep."""
+        return self.keeps_models and callable(getattr(self.objective, "train_model", None))
+
     def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = (), part: int | None = None) -> Evaluated:
         """Evaluate a trial, or a part of it.
 
