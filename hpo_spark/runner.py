@@ -375,6 +375,7 @@ class Runner:
             self._check_limits()
             return
         if self._signalled:
+            self._is_ending = True
             if number is not None:
                 self._end(number)
             raise KeyboardInterrupt
@@ -404,7 +405,7 @@ class Runner:
         if not isinstance(error, WorkerCrashed):
             return False
         self._crashes[trial.number] += 1
-        wanted = trial.number not in self._cancelled and not self._stopped
+        wanted = trial.number not in self._cancelled and not self._stopped and not self._is_ending
         return self._crashes[trial.number] < _MAX_CRASHES and wanted
 
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
