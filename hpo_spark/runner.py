@@ -375,7 +375,7 @@ class Runner:
             self._check_limits()
             return
         if self._signalled:
-            self._is_ending = True
+            self._is_ending, self.reason = True, "interrupted"
             if number is not None:
                 self._end(number)
             raise KeyboardInterrupt
@@ -389,6 +389,7 @@ class Runner:
         assert future is not None
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, TaskNotPicklable | BrokenExecutor):
+            self._is_ending, self.reason = True, f"{type(error).__name__}: {error}"  # nothing is asked for any more
             self._settle(self._unfinished(trial, CancelledError()))
             raise error
         if error is None:

@@ -93,10 +93,11 @@ def start(folder, under_submit):
         begin = [BINARIES / "spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false",
                  Path(__file__).parents[2] / "jobs" / "tune.py"]  # fmt: skip
     master = [] if under_submit else ["--master", "local[2]"]
-    process = subprocess.Popen(
-        [*begin, "run", "study.yaml", "--out", "run", "--resume", *master], stdout=subprocess.DEVNULL,
-        stderr=(folder / "errors").open("w"), start_new_session=True, **options(folder),
-    )  # fmt: skip
+    command = [*begin, "run", "study.yaml", "--out", "run", "--resume", *master]
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, **options(folder)
+        )
     deadline = time.monotonic() + 120
     while len(ended_in(folder)) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
