@@ -54,7 +54,7 @@ def executors(kind: str) -> Iterator[dict[int, Executor]]:
             return
         from pyspark.sql import SparkSession
 
-        spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+        spark = SparkSession.builder.master("local[2]").config("spark.ui.showConsoleProgress", "false").getOrCreate()
         stack.callback(spark.stop)
         yield {slots: stack.enter_context(SparkExecutor(spark, slots=slots)) for slots in SLOTS}
 
