@@ -112,7 +112,7 @@ def options(folder):
 
 @pytest.mark.parametrize("target", ["hpo-spark", "driver", "jvm", pytest.param("group", marks=pytest.mark.faults)])
 def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, target):
-    """Whoever gets the signal: the command; or under spark-submit its Python driver, its JVM, or all that it started."""
+    """Whoever gets it: the command; or under spark-submit its Python driver, its JVM, or all that it started."""
     process = start(tmp_path, under_submit=target != "hpo-spark")
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     try:
