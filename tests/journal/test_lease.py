@@ -34,7 +34,14 @@ def hasty(monkeypatch):
 
 def held_elsewhere(folder, age_s=0.0, **changes):
     """A lease of a driver on another machine."""
-    content = {"host": "elsewhere", "pid": 7, "started": 0.0, "machine": "another", "beats": 3, "at": time.time() - age_s}
+    content = {
+        "host": "elsewhere",
+        "pid": 7,
+        "started": 0.0,
+        "machine": "another",
+        "beats": 3,
+        "at": time.time() - age_s,
+    }
     folder.write("lease-4.json", json.dumps({**content, **changes}).encode())
 
 

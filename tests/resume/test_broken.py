@@ -24,7 +24,9 @@ def breaks_once(params, context):
 
 
 def make(out, flag, mode):
-    return Study(SPACE, breaks_once, "de", "minimize", 5, out, fixed={"flag": str(flag)}, resume=out is not None, **mode)
+    return Study(
+        SPACE, breaks_once, "de", "minimize", 5, out, fixed={"flag": str(flag)}, resume=out is not None, **mode
+    )
 
 
 def table(trials):

@@ -1,4 +1,4 @@
-"""A search that goes on with a changed study: what may differ is said, what may not is refused, and --force begins anew."""
+"""A search that goes on with a changed study: what may differ is said, what may not is refused, --force begins anew."""
 
 import json
 import logging
