@@ -84,6 +84,8 @@ class ObjectiveSection(_Section):
     metric: str | list[str] | None = None
     validation: float | str | None = None
     class_weight: dict[int, float] | None = None
+    callbacks: list[str | dict[str, dict[str, Any] | None]] | None = None
+    jit_compile: bool | None = None
     test_every_trial: bool | None = None
 
 
@@ -212,7 +214,10 @@ class StudyFile:
                 raise ConfigError(f"{reference!r} is {type(function).__name__}, expected a function.")
         given = {
             name: getattr(section, name)
-            for name in ("epochs", "batch_size", "metric", "class_weight", "test_every_trial")
+            for name in (
+                *("epochs", "batch_size", "metric", "class_weight", "callbacks", "jit_compile"),
+                "test_every_trial",
+            )
             if getattr(section, name) is not None
         }
         with self.where.at("objective", "data"):
@@ -358,6 +363,8 @@ class StudyFile:
         }
         if isinstance(self.objective, KerasObjective):
             content["objective"] |= {name: getattr(self.objective, name) for name in ("epochs", "batch_size", "metric")}
+            if self.objective.callbacks:
+                content["objective"]["callbacks"] = self.objective.callbacks
         return content
 
 
