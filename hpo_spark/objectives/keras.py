@@ -199,7 +199,10 @@ class KerasObjective:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
                 built.load_weights(path)
-            return Trainer(built, part).evaluate(part)
+            trainer = Trainer(built, part)
+            scores = trainer.evaluate(part)
+            trainer.release()
+            return scores
         finally:
             forget_models()
 
