@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-folds clean
+.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-training bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -47,6 +47,9 @@ format: $(STAMP)  ## Put the code into its format
 
 bench-mnist: $(STAMP)  ## Search on the real MNIST; HPO_SPARK_DATA names the folder that holds mnist.npz
 	$(BIN)/python -m benchmarks.mnist
+
+bench-training: $(STAMP)  ## Time a training against Model.fit on the real MNIST; HPO_SPARK_DATA as for bench-mnist
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/pip install --quiet --editable '.[bench]'

@@ -52,6 +52,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "ruff>=0.9",
     "s3fs>=2024.10",
+    "tensorboard>=2.16",
     "types-PyYAML",
     "types-psutil",
 ]

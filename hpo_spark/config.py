@@ -53,7 +53,10 @@ _Way = Literal["minimize", "maximize"]
 
 # The keys of `objective` that belong to one kind of it.
 _OPTIONS = {
-    "keras": ("epochs", "batch_size", "metric", "class_weight", "test_every_trial"),
+    "keras": (
+        *("epochs", "batch_size", "metric", "class_weight", "callbacks", "jit_compile"),
+        "test_every_trial",
+    ),
     "sklearn": ("cv", "scoring", "all_rows"),
     "function": (),
 }
@@ -94,6 +97,8 @@ class ObjectiveSection(_Section):
     metric: str | list[str] | None = None
     validation: float | str | None = None
     class_weight: dict[int, float] | None = None
+    callbacks: list[str | dict[str, dict[str, Any] | None]] | None = None
+    jit_compile: bool | None = None
     test_every_trial: bool | None = None
     cv: int | None = Field(None, ge=2)
     scoring: str | list[str] | None = None
@@ -411,6 +416,8 @@ class StudyFile:
         }
         if isinstance(self.objective, KerasObjective):
             content["objective"] |= {name: getattr(self.objective, name) for name in ("epochs", "batch_size", "metric")}
+            if self.objective.callbacks:
+                content["objective"]["callbacks"] = self.objective.callbacks
         elif isinstance(self.objective, SklearnObjective):
             content["objective"] |= {name: getattr(self.objective, name) for name in ("cv", "scoring")}
         return content
