@@ -17,6 +17,7 @@ EXTRAS = {
         "tensorflow>=2.16; platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'",
     ],
     "connect": ["pyspark[connect]>=3.5"],
+    "arrow": ["pyarrow>=16"],
     "sklearn": ["scikit-learn>=1.5"],
     "bayes": ["scikit-optimize>=0.10"],
     "tpe": ["hyperopt>=0.2.7"],

@@ -289,10 +289,10 @@ def check(
     _log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
-    study.prepare()
     if file.model.executor == "spark":
         check_environment(master)
     with _open_executor(file, master) as pool:
+        study.prepare()  # once more: what Spark reads can be looked at only now
         found = preflight(pool, study.objective)
     console.print(workers_table(found))
     for warning in found.warnings:

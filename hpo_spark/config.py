@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_spark import yaml
 from hpo_spark.confirm import Confirm, check_confirm
-from hpo_spark.data import DataSource
+from hpo_spark.data.source import PATH_KEYS, DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, SpaceError
 from hpo_spark.exchange.source import locate
@@ -91,7 +91,7 @@ class ObjectiveSection(_Section):
     keras: str | None = None
     sklearn: str | None = None
     function: str | None = None
-    data: str | dict[str, str] | None = None
+    data: str | dict[str, Any] | None = None
     epochs: int | None = Field(None, gt=0)
     batch_size: int | None = Field(None, gt=0)
     metric: str | list[str] | None = None
@@ -372,18 +372,26 @@ class StudyFile:
         except DataError as error:
             raise ConfigError(str(error)) from None
 
-    def _located(self, data: str | dict[str, str]) -> Any:
-        """Data with its file looked up beside the study file first, then in the working directory."""
+    def _located(self, data: str | dict[str, Any]) -> Any:
+        """Data with its files looked up beside the study file first, then in the working directory."""
         if isinstance(data, dict):
-            return {kind: self._beside(path) for kind, path in data.items()}
+            return {key: self._paths(value) if key in PATH_KEYS else value for key, value in data.items()}
         if data.endswith(".npz"):
             return self._beside(data)
-        if ":" in data:
+        if ":" in data and "://" not in data:
             return load_symbol(data, self._folders)
         return data
 
+    def _paths(self, value: Any) -> Any:
+        """A path, or a list of paths, where they are found."""
+        if isinstance(value, list):
+            return [self._paths(item) for item in value]
+        return self._beside(value) if isinstance(value, str) else value
+
     def _beside(self, path: str) -> str:
-        found = next((folder / path for folder in self._folders if (folder / path).is_file()), None)
+        if "://" in path:
+            return path
+        found = next((folder / path for folder in self._folders if (folder / path).exists()), None)
         return str(found or path)
 
     @property
@@ -394,12 +402,20 @@ class StudyFile:
     def _absolute(self, value: Any) -> Any:
         """A value of the objective section, with relative files made absolute: the run folder lies elsewhere."""
         if isinstance(value, dict):
-            return {key: self._absolute(item) for key, item in value.items()}
+            return {key: self._absolute_paths(item) if key in PATH_KEYS else item for key, item in value.items()}
         if not isinstance(value, str):
             return value
         file, colon, name = value.partition(":") if ".py:" in value else (value, "", "")
-        is_file = file.endswith((".py", ".npz")) and os.path.isfile(beside := self._beside(file))
-        return f"{os.path.abspath(beside)}{colon}{name}" if is_file else value
+        return f"{self._absolute_paths(file)}{colon}{name}" if file.endswith((".py", ".npz")) else value
+
+    def _absolute_paths(self, value: Any) -> Any:
+        """A path, or a list of paths, made absolute where it exists."""
+        if isinstance(value, list):
+            return [self._absolute_paths(item) for item in value]
+        if not isinstance(value, str) or "://" in value:
+            return value
+        beside = self._beside(value)
+        return os.path.abspath(beside) if os.path.exists(beside) else value
 
     @property
     def _folders(self) -> list[Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.confirm import check_confirm, confirmed
+from hpo_spark.data.placement import placed
 from hpo_spark.errors import (
     ConfigError,
     EvaluationError,
@@ -91,7 +92,8 @@ def refit(
         EvaluationError: If the training fails.
     """
     storage = out if isinstance(out, Storage) else open_storage(out)
-    trained = _on_all_data(objective) if full else objective
+    if full:
+        _on_all_data(objective)
     _chosen(read_record(storage), trial)  # what is wrong with the arguments is wrong whoever runs a search
     prepare = getattr(getattr(objective, "data", None), "prepare", None)
     if callable(prepare):
@@ -104,7 +106,8 @@ def refit(
             storage.cut_log(JOURNAL, past.size)
         if (code := past.fingerprint.get("code")) is not None and code != fingerprint(objective).get("code"):
             logger.warning("%s: the objective's code has changed since; the model is trained by the new one", storage)
-        return _refit(storage, past, objective, trained, executor, trial, full)
+        with placed(objective, executor, past.seed) as here:
+            return _refit(storage, past, here, _on_all_data(here) if full else here, executor, trial, full)
     finally:
         lease.release()
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox
+from hpo_spark.data.placement import placed
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
@@ -31,6 +32,7 @@ from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_rec
 from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.pickling import large_captures
 from hpo_spark.plain import to_plain
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
@@ -299,8 +301,14 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+        with placed(self.objective, executor, self.seed) as objective:
+            return self._run(executor, limits, objective)
+
+    def _run(self, executor: Executor, limits: Limits, objective: Callable[..., Any]) -> Result:
+        """Search with the objective as workers get it."""
+        with self._lock:
             evaluation = Evaluation(
-                self.objective,
+                objective,
                 self.seed,
                 self.fixed,
                 self.directions,
@@ -323,6 +331,11 @@ class Study:
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
+            for what in large_captures(objective):
+                logger.warning(
+                    "the objective brings %s along, which every worker process unpickles and keeps: give it as the "
+                    "objective's data, which a host has once, or load it inside the function", what,
+                )  # fmt: skip
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
             try:
@@ -624,7 +637,7 @@ class Study:
         self._write(result)
         if state == "finished" and runner.best is not None:
             result = self._with_refit(result, executor, evaluation, runner.best)
-            result = self._with_test(result, executor, runner.best)
+            result = self._with_test(result, executor, evaluation.objective, runner.best)
             self._write(result)
         if self._journal is not None:
             self._journal_notes()
@@ -727,9 +740,9 @@ class Study:
             self._journal.refit(self._refit)
         return self._with_models(result, best)
 
-    def _with_test(self, result: Result, executor: Executor, best: Trial) -> Result:
+    def _with_test(self, result: Result, executor: Executor, objective: Any, best: Trial) -> Result:
         """The result with the best model's metrics on the test part: the one time that it is touched."""
-        test = getattr(self.objective, "test", None)
+        test = getattr(objective, "test", None)
         if test is None or result.test:
             return result
         if result.models.best is None and not self._models.has(best.number):

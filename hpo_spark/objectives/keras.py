@@ -74,7 +74,7 @@ class KerasObjective:
         _check_count("epochs", epochs)
         _check_count("batch_size", batch_size)
         self.build_model = build_model
-        self.data = DataSource.of(data, validation)
+        self.data = DataSource.of(data, validation, keep_bytes=True)
         if sample_weight is not None:
             self.data = self.data.with_sample_weight(np.asarray(sample_weight))
         self.epochs = epochs
@@ -194,7 +194,7 @@ class KerasObjective:
             if part is None:
                 return {}
             built = call_with_context(self.build_model, params, context)
-            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
+            built(next(iter(part.x))[0] if part.is_stream else part.inputs(slice(1)))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
