@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TaskNotPicklable,
         TaskNotRun,
         TaskTimeout,
+        TrialPruned,
         WorkerCrashed,
     )
     from hpo_spark.executors.process import ProcessExecutor
@@ -60,6 +61,7 @@ _HOMES = {
         "TaskNotPicklable",
         "TaskNotRun",
         "TaskTimeout",
+        "TrialPruned",
         "WorkerCrashed",
     ),
     "hpo_spark.executors.process": ("ProcessExecutor",),
@@ -107,6 +109,7 @@ __all__ = [
     "TaskNotRun",
     "TaskTimeout",
     "Trial",
+    "TrialPruned",
     "TrialState",
     "WorkerCrashed",
     "__version__",
