@@ -24,11 +24,14 @@ class Part:
         x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes.
         y: Array of targets, as many rows; None for a ``tf.data.Dataset``, which holds them itself.
         sample_weight: Array of weights, one a row; None for equal weights.
+        divisor: What inputs are divided by when a batch of them becomes floating numbers, such as 255 for bytes; None
+            for inputs that are used as they are.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
+    divisor: float | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -41,14 +44,16 @@ class Part:
     def take(self, rows: Any) -> Part:
         """Some rows of it."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return Part(self.x[rows], self.y[rows], weight)
+        return Part(self.x[rows], self.y[rows], weight, self.divisor)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
 
         Raises:
-            DataError: If only one of them is a stream.
+            DataError: If only one of them is a stream, or their inputs are on different scales.
         """
+        if self.divisor != other.divisor:
+            raise DataError(f"Inputs to divide by {self.divisor} and by {other.divisor} cannot be put together.")
         if self.is_stream != other.is_stream:
             raise DataError("A tf.data.Dataset and arrays cannot be put together.")
         if self.is_stream:
@@ -58,7 +63,8 @@ class Part:
             parts = zip((self, other), weights, strict=True)
             weights = [np.ones(len(part)) if weight is None else weight for part, weight in parts]
         weight = None if weights[0] is None else np.concatenate(weights)
-        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
+        x, y = np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y])
+        return Part(x, y, weight, self.divisor)
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpo_spark.data import Dataset, DataSource, Part
+from hpo_spark.data import DataSource
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
+from hpo_spark.objectives.training import Plan, Trainer
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
 
 logger = logging.getLogger(__name__)
-
-# Tells the generator of the batch order from others that are seeded with the study's seed.
-_ORDER_STREAM = 0x0BDE
-_EVALUATION_BATCH = 1024
 
 
 class KerasObjective:
@@ -120,21 +115,25 @@ class KerasObjective:
         test_part = dataset.test if self.test_every_trial else None
         if self.test_every_trial and test_part is None:
             raise ValueError("test_every_trial needs data with a test part, which this has not; leave the option out.")
+        model = trainer = None
         try:
             keras.utils.set_random_seed(context.seed)
             model = call_with_context(self.build_model, params, context)
             _check_model(keras, model)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
-            _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
+            trainer = Trainer(model, dataset.train)
+            model = trainer.model
+            plan = Plan(epochs, batch_size, context.study_seed, class_weight=self.class_weight)
+            trainer.fit(dataset, plan, [report])
             metrics = {name: values[-1] for name, values in model.history.history.items()}
             values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
-                metrics |= {f"test_{name}": score for name, score in _scores(model, test_part).items()}
+                metrics |= {f"test_{name}": score for name, score in trainer.evaluate(test_part).items()}
             if context.keeps_model(values) and (kept := _to_bytes(model)) is not None:
                 context.keep_model(kept)
             return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
         finally:
-            model = None
+            del model, trainer
             forget_models()
 
     def preload(self) -> None:
@@ -182,75 +181,9 @@ class KerasObjective:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
                 built.load_weights(path)
-            return _scores(built, part)
+            return Trainer(built, part).evaluate(part)
         finally:
             forget_models()
-
-
-def _fit(
-    model: Any,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    study_seed: int,
-    class_weight: dict[int, float] | None,
-    callbacks: list[Any],
-) -> None:
-    train, validation = dataset.train, dataset.validation
-    common: dict[str, Any] = {"epochs": epochs, "callbacks": callbacks, "verbose": 0}
-    if validation is None:
-        pass  # it is among the rows to fit
-    elif validation.is_stream:
-        common["validation_data"] = validation.x
-    else:
-        weights = () if validation.sample_weight is None else (validation.sample_weight,)
-        common["validation_data"] = (validation.x, validation.y, *weights)
-        common["validation_batch_size"] = _EVALUATION_BATCH
-    if train.is_stream:
-        model.fit(train.x, class_weight=class_weight, **common)
-        return
-    steps = math.ceil(len(train) / batch_size)
-    if model.steps_per_execution == 1 and not model.run_eagerly:
-        # One call into TensorFlow an epoch: nine tenths of a small model's time would be Python between the steps.
-        model.steps_per_execution = steps
-    train = replace(train, sample_weight=_row_weights(train, class_weight))
-    model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
-
-
-def _scores(model: Any, part: Part) -> dict[str, float]:
-    """Loss and metrics of a model on a part of the data."""
-    scores = model.evaluate(
-        part.x,
-        part.y,
-        sample_weight=part.sample_weight,
-        batch_size=None if part.is_stream else _EVALUATION_BATCH,
-        verbose=0,
-        return_dict=True,
-    )
-    return {name: float(score) for name, score in scores.items()}
-
-
-def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
-    """All batches of a training, epoch after epoch, each epoch in the order that the study's seed gives it."""
-    import tensorflow as tf
-
-    columns = [part.x, part.y] if part.sample_weight is None else [part.x, part.y, part.sample_weight]
-    with tf.device("/CPU:0"):
-        tensors = [tf.constant(column) for column in columns]
-
-    def order(epoch: Any) -> Any:
-        return np.random.default_rng([study_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
-
-    def one_epoch(epoch: Any) -> Any:
-        rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
-        rows = tf.ensure_shape(rows, [len(part)])
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-        return batches.map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
-
-    options = tf.data.Options()
-    options.deterministic = True
-    options.threading.private_threadpool_size = 1
-    return tf.data.Dataset.range(epochs).flat_map(one_epoch).with_options(options)
 
 
 def _import_keras() -> Any:
@@ -305,17 +238,6 @@ def _to_bytes(model: Any) -> bytes | None:
             except Exception as error:  # a model that cannot be saved is no failed trial
                 logger.warning("the model cannot be saved as %s: %s: %s", name, type(error).__name__, error)
     return None
-
-
-def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
-    """The weight of each row in the loss: the sample's times its class's, as Keras has it; None for equal weights."""
-    if class_weight is None:
-        return part.sample_weight
-    classes = part.y.argmax(axis=1) if part.y.ndim == 2 else part.y
-    weights = np.ones(len(part), np.float32)
-    for number, weight in class_weight.items():
-        weights[classes == number] = weight
-    return weights if part.sample_weight is None else weights * part.sample_weight
 
 
 def _check_count(name: str, value: Any) -> int:
