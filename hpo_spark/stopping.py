@@ -83,7 +83,7 @@ class LimitWatch:
             # The numbers in a message are those of the configuration.
             reason = re.sub(_NUMBERS, "#", trial.reason or "")
             self._first.append(None if is_no_failure else (str(trial.state), reason))
-        self._n_epochs += count_epochs([trial])
+        self._n_epochs += len(trial.curve) if trial.state is not TrialState.COMPLETED else count_epochs([trial])
         if trial.value is None:
             return
         if trial.seconds is not None and "epochs" not in trial.metrics:
@@ -132,12 +132,10 @@ class LimitWatch:
 
 
 def count_epochs(trials: Sequence[Trial]) -> int:
-    """Epochs trained, over all trials that tell; of those that did not come to their end, the ones they reported."""
-    return sum(map(_epochs_of, trials))
+    """Epochs trained, over all trials; 0 where the objective does not count them.
 
-
-def _epochs_of(trial: Trial) -> int:
-    if trial.state is not TrialState.COMPLETED:
-        return len(trial.curve)
-    epochs = trial.metrics.get("epochs")
-    return epochs if isinstance(epochs, int) else 0
+    A trial that did not come to its end has trained those that it reported.
+    """
+    ended = [epochs for trial in trials if isinstance(epochs := trial.metrics.get("epochs"), int)]
+    cut_short = [len(trial.curve) for trial in trials if trial.state is not TrialState.COMPLETED]
+    return sum(ended) + (sum(cut_short) if ended else 0)

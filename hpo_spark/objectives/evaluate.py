@@ -104,7 +104,7 @@ class Evaluation:
             functools.partial(self._keeps, known),
             self.deterministic,
             Reporter(self.midway, trial, renews=not self.deterministic),
-            functools.partial(self._load_checkpoint, checkpoint),
+            functools.partial(self._load_checkpoint, trial, checkpoint),
             self._may_be_promoted(trial),
         )
         started, clock = time.time(), time.perf_counter()
@@ -144,8 +144,10 @@ class Evaluation:
         has_place = self.midway is not None and self.full_fidelity is not None
         return has_place and trial.fidelity is not None and trial.fidelity < (self.full_fidelity or 0)
 
-    def _load_checkpoint(self, name: str | None) -> Checkpoint | None:
-        return None if name is None or self.midway is None else read_checkpoint(self.midway, name)
+    def _load_checkpoint(self, trial: Trial, name: str | None) -> Checkpoint | None:
+        found = None if name is None or self.midway is None else read_checkpoint(self.midway, name)
+        has_epochs_left = found is not None and trial.fidelity is not None and found.step < trial.fidelity
+        return found if has_epochs_left else None
 
     def _write_checkpoint(self, trial: Trial, context: Context) -> str | None:
         kept = context.kept_checkpoint

@@ -18,7 +18,7 @@ from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
-from hpo_spark.objectives.training import Plan, Trainer
+from hpo_spark.objectives.training import Plan, Trainer, dump_state, load_state, read_state, state_of
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
@@ -123,8 +123,11 @@ class KerasObjective:
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
             trainer = Trainer(model, dataset.train)
             model = trainer.model
-            plan = Plan(epochs, batch_size, context.study_seed, class_weight=self.class_weight)
+            done = self._take_up(model, dataset, context)
+            plan = Plan(epochs, batch_size, context.study_seed, done, class_weight=self.class_weight)
             trainer.fit(dataset, plan, [report])
+            if context.keeps_checkpoint and not dataset.train.is_stream:
+                context.keep_checkpoint(done + len(model.history.epoch), dump_state(state_of(model)))
             metrics = {name: values[-1] for name, values in model.history.history.items()}
             values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
@@ -135,6 +138,16 @@ class KerasObjective:
         finally:
             del model, trainer
             forget_models()
+
+    def _take_up(self, model: Any, dataset: Dataset, context: Context) -> int:
+        """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew.
+
+        A stream begins anew with its first epoch's order, and so does the training then.
+        """
+        if dataset.train.is_stream or (checkpoint := context.checkpoint) is None:
+            return 0
+        load_state(model, read_state(checkpoint.content))
+        return checkpoint.step
 
     def preload(self) -> None:
         """Import Keras, which takes seconds, before the first trial.
