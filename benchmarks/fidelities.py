@@ -5,18 +5,18 @@
     python -m benchmarks.fidelities --seeds 7 8
     python -m benchmarks.fidelities --table      what was measured so far
 
-**MNIST.** For each seed the grid of ``conf/mnist_grid.yaml`` is trained in full, 54 points of 10 epochs, and the curve of
-every point is kept in ``benchmarks/results/fidelities.json``. Against the best validation accuracy that the grid finds,
+**MNIST.** For each seed the grid of ``conf/mnist_grid.yaml`` is trained in full, 54 points of 10 epochs, and the curve
+of every point is kept in ``benchmarks/results/fidelities.json``. Against the best validation accuracy that it finds,
 
 - ``real`` are searches with a fifth of its epochs, through `Study` and trial processes: trials train, stop, and go on
   from their checkpoints, each with a seed of its own;
-- ``replayed`` are the same searches through `Study` with the grid's curves in place of training: a trial of k epochs has
-  the point's value after k, as it would since the order of batches is the study's. Several searcher seeds a grid;
+- ``replayed`` are the same searches through `Study` with the grid's curves in place of training: a trial of k epochs
+  has the point's value after k, as it would since the order of batches is the study's. Several searcher seeds a grid;
 - ``all one epoch`` is the baseline: every point for one epoch, and with what is left the best few to the end.
 
 **Hartmann-6** of ``mfhpo-benchmark-api``, with its noise and its run times: workers run as many trials at once in
-simulated time; each rung costs its whole run time, as if there were no checkpoints. The regret is that of the true value
-of what looks best among the trials of the highest fidelity.
+simulated time; each rung costs its whole run time, as if there were no checkpoints. The regret is that of the true
+value of what looks best among the trials of the highest fidelity.
 """
 
 from __future__ import annotations

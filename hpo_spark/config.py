@@ -26,7 +26,14 @@ from hpo_spark.redaction import redact
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study, check_pruner, check_reference_point, resolve_fidelity
+from hpo_spark.study import (
+    DEFAULT_GIVE_UP_AFTER,
+    DEFAULT_KEEP_MODELS,
+    Study,
+    check_pruner,
+    check_reference_point,
+    resolve_fidelity,
+)
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]

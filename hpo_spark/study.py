@@ -96,10 +96,10 @@ class Study:
         warm_start: An earlier search: its run folder or its trials, a CSV file, ``storage-url#study`` of Optuna,
             ``hyperopt:PATH`` of a pickle, an `optuna.Study`, or a `hyperopt.Trials`. The searcher learns from it; of
             the configurations the best is tried first, since nothing says that the values still hold.
-        pruner: What stops trials early: ``median``, ``asha`` or ``patience``, or a mapping of ``name`` and options, or a
+        pruner: What stops trials early: ``median``, ``asha`` or ``patience``, a mapping of ``name`` and options, or a
             `Pruner`; None for nothing. It goes by what the objective reports (`Context.report`).
-        fidelity: ``{"min": 1, "max": 30, "eta": 3}`` to try configurations with few epochs first, and to train the best
-            of them further: the epochs of the first rung and of a full training, and how many compete for one place on
+        fidelity: ``{"min": 1, "max": 30, "eta": 3}`` to try configurations with few epochs, and train the best of them
+            further: the epochs of the first rung and of a full training, and how many compete for one place on
             the next rung. Searchers with fidelities of their own (``hyperband``, ``asha``, ``dehb``) take it as theirs;
             without it their full training is the objective's ``epochs``.
         deterministic: Whether the trials are the same whatever runs them and whatever ends first: the number in flight

@@ -53,9 +53,9 @@ def to_optuna(
 
     Params, values and what was reported on the way are Optuna's own; all else is in the trials' user attributes:
     number, state, seed, fidelity, parent, attempt, started, seconds, host, error, and ``metric:NAME``. COMPLETED is
-    COMPLETE, PRUNED is PRUNED, and every other end is FAIL, CANCELLED too; trials that run are left out. Choices become categories: as
-    they are where Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as their JSON. Left
-    out are a step on a logarithmic scale and a prior, which Optuna does not have.
+    COMPLETE, PRUNED is PRUNED, and every other end is FAIL, CANCELLED too; trials that run are left out. Choices become
+    categories: as they are where Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as
+    their JSON. Left out are a step on a logarithmic scale and a prior, which Optuna does not have.
 
     Args:
         trials: Of one search.

@@ -23,8 +23,8 @@ from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
 from hpo_spark.place import Place
 from hpo_spark.plain import to_plain
-from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.reporting import Reporter
+from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
 
@@ -85,9 +85,7 @@ class Evaluation:
     midway: Place | None = None
     full_fidelity: int | None = None
 
-    def __call__(
-        self, trial: Trial, known: Sequence[Sequence[float]] = (), checkpoint: str | None = None
-    ) -> Evaluated:
+    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = (), checkpoint: str | None = None) -> Evaluated:
         """Evaluate a trial.
 
         Args:

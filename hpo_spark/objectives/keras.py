@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo_spark.data import DataSource
+from hpo_spark.data import Dataset, DataSource
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.context import Context

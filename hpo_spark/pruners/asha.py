@@ -12,8 +12,8 @@ from collections.abc import Collection
 import numpy as np
 
 from hpo_spark.pruners.base import Curve, Pruner
-from hpo_spark.thresholds import Thresholds
 from hpo_spark.searchers.options import check_whole
+from hpo_spark.thresholds import Thresholds
 
 __all__ = ["AshaPruner"]
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 import numpy as np
 
 from hpo_spark.pruners.base import Curve, Pruner
-from hpo_spark.thresholds import Thresholds
 from hpo_spark.searchers.options import check_not_negative, check_whole
+from hpo_spark.thresholds import Thresholds
 
 __all__ = ["PatiencePruner"]
 

@@ -51,11 +51,7 @@ class AshaSearcher(RungsSearcher):
     def _promotable(self, rung: int) -> Climber | None:
         ranked = best_first(self._on(_BRACKET, rung))
         return next(
-            (
-                one
-                for one in ranked[: len(ranked) // self.ladder.eta]
-                if not one.is_promoted and one.loss is not None
-            ),
+            (one for one in ranked[: len(ranked) // self.ladder.eta] if not one.is_promoted and one.loss is not None),
             None,
         )
 

@@ -123,9 +123,7 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         return None if drawn is None else Proposal(drawn, token={"place": place}, origin={"by": "draw"})
 
 
-def move(
-    target: Individual, donors: Sequence[Individual], f: float, cr: float
-) -> tuple[list[float], list[int]]:
+def move(target: Individual, donors: Sequence[Individual], f: float, cr: float) -> tuple[list[float], list[int]]:
     """A child of an individual, DE/rand/1/bin; draws from the global generator, which the caller seeds.
 
     Args:

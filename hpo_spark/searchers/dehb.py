@@ -136,9 +136,7 @@ class DehbSearcher(HyperbandSearcher):
         params, one = next(((p, one) for p, one in untried if self.space.key(p) not in self._tried[rung]), (None, None))
         return None if params is None or one is None else self._born(number, rung, params, one.parents, list(one))
 
-    def _born(
-        self, number: int, rung: int, params: Params, parents: list[int | None], genes: list[float]
-    ) -> Proposal:
+    def _born(self, number: int, rung: int, params: Params, parents: list[int | None], genes: list[float]) -> Proposal:
         """The proposal of a child; one that was trained for fewer epochs goes on from there."""
         key = self.space.key(params)
         # The searcher of newcomers learns what it must not draw.

@@ -80,9 +80,8 @@ class HyperbandSearcher(RungsSearcher):
     def _offer(self, number: int, bracket: Bracket) -> Proposal | None:
         """A proposal of a bracket; None where it has none now."""
         lowest = self._on(number, bracket.first)
-        if len(lowest) < bracket.sizes[0]:
-            if (proposal := self._begin(number, bracket)) is not None:
-                return proposal
+        if len(lowest) < bracket.sizes[0] and (proposal := self._begin(number, bracket)) is not None:
+            return proposal
         for step in range(len(bracket.sizes) - 1):
             if (proposal := self._climb(number, bracket, step)) is not None:
                 return proposal

@@ -189,7 +189,9 @@ class RungsSearcher(Searcher):
         if "rung" not in token:
             return
         bracket, rung, key = token["bracket"], token["rung"], self.space.key(trial.params)
-        climber = self._rungs.setdefault((bracket, rung), {}).setdefault(key, Climber(key, trial.params, token.get("token")))
+        climber = self._rungs.setdefault((bracket, rung), {}).setdefault(
+            key, Climber(key, trial.params, token.get("token"))
+        )
         if trial.parent is not None and (below := self._on(bracket, rung - 1).get(key)) is not None:
             below.is_promoted = True
         if trial.state is TrialState.RUNNING:

@@ -166,7 +166,9 @@ def test_trials_that_were_not_asked_for_are_welcome(choice):
     assert len(drive(searcher, 20)) == 20
 
 
-@pytest.mark.parametrize("state", [state for state in TrialState if state not in (TrialState.RUNNING, TrialState.COMPLETED)])
+@pytest.mark.parametrize(
+    "state", [state for state in TrialState if state not in (TrialState.RUNNING, TrialState.COMPLETED)]
+)
 def test_trials_without_a_value_stop_nothing(choice, state):
     assert len(drive(make(choice), 30, state=lambda number: state)) == 30
     some = drive(make(choice), 30, state=lambda number: state if number % 3 else TrialState.COMPLETED)

@@ -111,7 +111,9 @@ def test_a_search_that_is_cut_short_keeps_what_may_be_promoted_and_goes_on_from_
         assert list((tmp_path / "run").glob("checkpoints/*"))
         done = search(pool, "hyperband", tmp_path / "run", {"max_trials": 40}, fixed=log, resume=True)
     with SerialExecutor() as pool:
-        whole = search(pool, "hyperband", tmp_path / "whole", {"max_trials": 40}, fixed={"log": str(tmp_path / "other")})
+        whole = search(
+            pool, "hyperband", tmp_path / "whole", {"max_trials": 40}, fixed={"log": str(tmp_path / "other")}
+        )
     assert table(done) == table(whole)
     assert max(epochs_in(tmp_path / "log").values()) == 1, "an epoch was trained again"
     assert any(trial.parent is not None and trial.parent < 7 <= trial.number for trial in done.trials)

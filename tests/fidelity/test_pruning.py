@@ -197,7 +197,9 @@ def test_deterministic_searches_prune_alike_whatever_runs_them(tmp_path, pruner)
 
 def test_pruning_and_fidelities_go_together(tmp_path):
     with ProcessExecutor(2) as pool:
-        study = Study(SPACE, objectives.climbs, "asha", seed=0, out=tmp_path / "run", pruner="median", fidelity={"max": 9})
+        study = Study(
+            SPACE, objectives.climbs, "asha", seed=0, out=tmp_path / "run", pruner="median", fidelity={"max": 9}
+        )
         result = study.run(pool, max_epochs=80)
     assert TrialState.PRUNED in {trial.state for trial in result.trials}
     assert result.best_trial.fidelity == 9
