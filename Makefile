@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes clean
+.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -66,6 +66,9 @@ bench-search: $(BENCH_STAMP)  ## Compare the searchers with their peers; ARGS=--
 
 bench-bayes: $(BENCH_STAMP)  ## Keep 8 slots busy with Bayesian optimisation
 	$(BIN)/python -m benchmarks.asking
+
+bench-journal: $(BENCH_STAMP)  ## Time the record of a search, beside Optuna's storages
+	$(BIN)/python -m benchmarks.journal
 
 clean:  ## Remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ParamSpec
@@ -132,6 +132,10 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
             code = WRONG
         except StorageError as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            code = INTERRUPTED
+        except BrokenExecutor as error:
+            say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
+            errors.print(say, markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except KeyboardInterrupt:
             errors.print("hpo-spark: interrupted.")

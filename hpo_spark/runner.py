@@ -411,6 +411,7 @@ class Runner:
             self._check_limits()
             return
         if self._signalled:
+            self._is_ending, self.reason = True, "interrupted"
             if number is not None:
                 self._end(number)
             raise KeyboardInterrupt
@@ -424,6 +425,7 @@ class Runner:
         assert future is not None
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, TaskNotPicklable | BrokenExecutor):
+            self._is_ending, self.reason = True, f"{type(error).__name__}: {error}"  # nothing is asked for any more
             self._settle(self._unfinished(trial, CancelledError()))
             raise error
         if error is None:
@@ -440,7 +442,7 @@ class Runner:
         if not isinstance(error, WorkerCrashed):
             return False
         self._crashes[trial.number] += 1
-        wanted = trial.number not in self._cancelled and not self._stopped
+        wanted = trial.number not in self._cancelled and not self._stopped and not self._is_ending
         return self._crashes[trial.number] < _MAX_CRASHES and wanted
 
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:

@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from numbers import Integral, Real
@@ -287,6 +287,9 @@ class Study:
         Raises:
             TaskNotPicklable: If the objective cannot be sent to a worker.
             DataError: If its data cannot be had.
+            BrokenExecutor: If the executor can run nothing more, as when the Spark session was stopped. Results so far
+                are written, and the search can be resumed.
+            StorageError: If the run folder can be written no more. What was told is in the journal.
         """
         if not callable(getattr(executor, "submit", None)):
             raise ConfigError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
@@ -623,7 +626,8 @@ class Study:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
         state = "finished" if runner.best else "failed"
         if broken is not None:
-            state = "interrupted" if isinstance(broken, StorageError) else "failed"
+            # What breaks around the search is mended, and the search goes on; nothing of it has failed.
+            state = "interrupted" if isinstance(broken, StorageError | BrokenExecutor) else "failed"
         elif runner.interrupted:
             state = "interrupted"
         self._is_finished = state == "finished"

@@ -89,7 +89,7 @@ class Searcher(ABC):
 
     @property
     def full_fidelity(self) -> int | None:
-        """Epochs of a full training, where the searcher gives its trials fidelities; None where the objective decides."""
+        """Epochs of a full training, where trials are given fidelities; None where the objective decides."""
         return None
 
     def adopt(self, params: Params) -> Proposal:

@@ -62,10 +62,24 @@ def search(folder, executor, searcher, out, n_trials, pruner):
         make_study(folder, searcher, out, pruner).run(pool, n_trials)
 
 
+def size_of(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def let_live(pid, log, draws, n_evaluations):
+    """Return at a random moment of a search: in its first steps, or when it has done some evaluations more."""
+    if draws.random() < 0.3:
+        time.sleep(draws.uniform(0.0, 0.05))
+        return
+    wanted = size_of(log) + draws.randrange(3 * n_evaluations)  # a line has two to four bytes
+    while size_of(log) <= wanted and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
+    time.sleep(draws.uniform(0.0, 0.005))
+
+
 def main(folder, n_kills, executor, searcher, pruner, seed, n_trials=400):
     draws = random.Random(seed)
     out = folder / "run"
-    life_s = (0.01, 0.12) if executor == "serial" else (0.3, 1.6)
     ended, lost, n_done, latest, most = {}, [], 0, 0, 0
     counts_at_end = {}
     while n_done < n_kills:
@@ -78,7 +92,7 @@ def main(folder, n_kills, executor, searcher, pruner, seed, n_trials=400):
                 status = 0
             finally:
                 os._exit(status)
-        time.sleep(draws.uniform(*life_s))
+        let_live(pid, folder / EVALUATIONS, draws, n_trials // n_kills // 2)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):
