@@ -16,8 +16,10 @@ import numpy as np
 from hpo_spark.data import Dataset, DataSource
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
+from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_callbacks
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
+from hpo_spark.objectives.reuse import forget_programs
 from hpo_spark.objectives.training import Plan, Trainer, dump_state, load_state, read_state, state_of
 from hpo_spark.trial import Trial
 
@@ -44,6 +46,11 @@ class KerasObjective:
         validation: As for `DataSource`.
         class_weight: Weight of each class number in the loss, as for ``fit``; 1 for classes that it leaves out.
         sample_weight: Weight of each training row in the loss, before the split; for data that brings none.
+        callbacks: What `Model.fit` would call after each epoch. Each is a name with options, as in
+            ``{"early_stopping": {"patience": 3}}`` (or ``reduce_lr_on_plateau``, ``tensorboard``), a Keras callback, of
+            which each trial gets a copy, or a function ``make(params)`` or ``make(params, context)`` that returns some.
+            Early stopping with ``restore_best_weights`` makes the value that of the epoch whose weights are kept.
+        jit_compile: Whether XLA compiles the training step; None for what the model was compiled with.
         test_every_trial: Whether to evaluate every trial on the test part too and record ``test_accuracy`` and so on
             among its metrics, to compare with publications that do. Nothing is chosen by them.
     """
@@ -59,6 +66,8 @@ class KerasObjective:
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         test_every_trial: bool = False,
+        callbacks: Sequence[Any] = (),
+        jit_compile: bool | None = None,
     ) -> None:
         if not callable(build_model):
             raise TypeError(f"build_model must be a function of the params, got {build_model!r}.")
@@ -77,6 +86,8 @@ class KerasObjective:
             )
         self.class_weight = None if class_weight is None else dict(class_weight)
         self.test_every_trial = test_every_trial
+        self.callbacks = check_callbacks(callbacks)
+        self.jit_compile = jit_compile
         self._is_full = False
 
     def on_all_data(self) -> KerasObjective:
@@ -120,34 +131,37 @@ class KerasObjective:
             keras.utils.set_random_seed(context.seed)
             model = call_with_context(self.build_model, params, context)
             _check_model(keras, model)
+            if self.jit_compile is not None:
+                model.jit_compile = self.jit_compile
+            callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
             trainer = Trainer(model, dataset.train)
             model = trainer.model
-            done = self._take_up(model, dataset, context)
+            goes_on = self._may_go_on(dataset)
+            done = _take_up(model, context) if goes_on else 0
             plan = Plan(epochs, batch_size, context.study_seed, done, class_weight=self.class_weight)
-            trainer.fit(dataset, plan, [report])
-            if context.keeps_checkpoint and not dataset.train.is_stream:
-                context.keep_checkpoint(done + len(model.history.epoch), dump_state(state_of(model)))
-            metrics = {name: values[-1] for name, values in model.history.history.items()}
+            trainer.fit(dataset, plan, [report, *callbacks])
+            history = model.history
+            if goes_on and context.keeps_checkpoint:
+                context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))
+            kept = kept_epoch(callbacks)
+            index = -1 if kept is None else history.epoch.index(kept)
+            metrics = {name: values[index] for name, values in history.history.items()}
             values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
                 metrics |= {f"test_{name}": score for name, score in trainer.evaluate(test_part).items()}
-            if context.keeps_model(values) and (kept := _to_bytes(model)) is not None:
-                context.keep_model(kept)
-            return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
+            if context.keeps_model(values) and (content := _to_bytes(model)) is not None:
+                context.keep_model(content)
+            trainer.release()
+            return {"value": tuple(values), **metrics, "epochs": len(history.epoch)}
         finally:
             del model, trainer
             forget_models()
 
-    def _take_up(self, model: Any, dataset: Dataset, context: Context) -> int:
-        """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew.
-
-        A stream begins anew with its first epoch's order, and so does the training then.
-        """
-        if dataset.train.is_stream or (checkpoint := context.checkpoint) is None:
-            return 0
-        load_state(model, read_state(checkpoint.content))
-        return checkpoint.step
+    def _may_go_on(self, dataset: Dataset) -> bool:
+        """Whether a checkpoint holds all that a training is at: not where a stream or a callback has a memory."""
+        forgetful = all(isinstance(callback, Mapping) and "tensorboard" in callback for callback in self.callbacks)
+        return forgetful and not dataset.train.is_stream
 
     def preload(self) -> None:
         """Import Keras, which takes seconds, before the first trial.
@@ -199,6 +213,14 @@ class KerasObjective:
             forget_models()
 
 
+def _take_up(model: Any, context: Context) -> int:
+    """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew."""
+    if (checkpoint := context.checkpoint) is None:
+        return 0
+    load_state(model, read_state(checkpoint.content))
+    return checkpoint.step
+
+
 def _import_keras() -> Any:
     """Import Keras, with as many threads as the process was given."""
     threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "1"))
@@ -219,11 +241,18 @@ def _import_keras() -> Any:
     return keras
 
 
+_is_deterministic = False
+
+
 def _make_operations_deterministic() -> None:
     """Have TensorFlow choose kernels that add in one order, for the rest of the process."""
+    global _is_deterministic
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism()
+    if not _is_deterministic:
+        forget_programs()  # some gradients are chosen while a loop is compiled
+        tf.config.experimental.enable_op_determinism()
+        _is_deterministic = True
 
 
 def _check_model(keras: Any, model: Any) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from hpo_spark.data import Dataset, Part
 from hpo_spark.objectives.program import Program
+from hpo_spark.objectives.reuse import borrow, give_back, state_variables
 
 __all__ = ["Plan", "Trainer", "batch_order", "dump_state", "load_state", "read_state", "state_of"]
 
@@ -78,11 +79,6 @@ def read_state(content: bytes) -> list[Any]:
         return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
 
 
-def state_variables(model: Any) -> list[Any]:
-    """The variables of `state_of`, all of which exist once a `Trainer` has the model."""
-    return [*model.variables, *model.optimizer.variables]
-
-
 @dataclass(frozen=True)
 class Plan:
     """How long and in which order to train.
@@ -115,15 +111,23 @@ class Trainer:
         part: Rows like those that it will be trained on, which tell the shapes of its variables.
 
     Attributes:
-        model: The model that is trained, and that callbacks see.
+        model: The model that is trained, and that callbacks see: the one given, or an equal one whose loops an earlier
+            trial has compiled, with the same weights and the same state of the optimizer.
     """
 
     def __init__(self, model: Any, part: Part) -> None:
         self.model = model
-        self._program = None
+        self._part = part
+        self._loan = None
         if not part.is_stream and _is_plain(model):
-            self._program = Program(model)
-            self._program.build(part)
+            self._loan = borrow(model, part)
+            self.model = self._loan.program.model
+
+    def release(self) -> None:
+        """Leave the compiled loops to a later trial; the model is not to be used from here on."""
+        if self._loan is not None:
+            give_back(self._loan, self._part)
+            self._loan = None
 
     def fit(self, dataset: Dataset, plan: Plan, callbacks: Sequence[Any] = ()) -> None:
         """Train; ``model.history`` then holds the logs of the epochs.
@@ -136,16 +140,16 @@ class Trainer:
         if not dataset.train.is_stream:
             weight = _row_weights(dataset.train, plan.class_weight)
             dataset = replace(dataset, train=replace(dataset.train, sample_weight=weight))
-        if self._program is None or (dataset.validation is not None and dataset.validation.is_stream):
+        if self._loan is None or (dataset.validation is not None and dataset.validation.is_stream):
             _fit_by_keras(self.model, dataset, plan, callbacks)
         else:
-            self._fit(self._program, dataset, plan, callbacks)
+            self._fit(self._loan.program, dataset, plan, callbacks)
 
     def evaluate(self, part: Part) -> dict[str, float]:
         """Loss and metrics of the model on a part of the data."""
-        if self._program is None or part.is_stream:
+        if self._loan is None or part.is_stream:
             return _scores_by_keras(self.model, part)
-        return _numbers(self._evaluate(self._program, part, None))
+        return _numbers(self._evaluate(self._loan.program, part, None))
 
     def _fit(self, program: Program, dataset: Dataset, plan: Plan, callbacks: Sequence[Any]) -> None:
         import keras
