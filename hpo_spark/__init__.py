@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TaskNotPicklable,
         TaskNotRun,
         TaskTimeout,
+        TrialPruned,
         WorkerCrashed,
     )
     from hpo_spark.executors.process import ProcessExecutor
@@ -61,6 +62,7 @@ _HOMES = {
         "TaskNotPicklable",
         "TaskNotRun",
         "TaskTimeout",
+        "TrialPruned",
         "WorkerCrashed",
     ),
     "hpo_spark.executors.process": ("ProcessExecutor",),
@@ -110,6 +112,7 @@ __all__ = [
     "TaskNotRun",
     "TaskTimeout",
     "Trial",
+    "TrialPruned",
     "TrialState",
     "WorkerCrashed",
     "__version__",

@@ -28,7 +28,14 @@ from hpo_spark.redaction import redact
 from hpo_spark.searchers import make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study, check_reference_point
+from hpo_spark.study import (
+    DEFAULT_GIVE_UP_AFTER,
+    DEFAULT_KEEP_MODELS,
+    Study,
+    check_pruner,
+    check_reference_point,
+    resolve_fidelity,
+)
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
@@ -122,6 +129,14 @@ class ConfirmSection(_Section):
     repeats: int = Field(3, gt=0)
 
 
+class FidelitySection(_Section):
+    """``fidelity``: few epochs first, and more for the best."""
+
+    min: int = Field(1, gt=0)
+    max: int | None = Field(None, gt=0)
+    eta: int = Field(3, gt=1)
+
+
 class FileModel(_Section):
     """A whole study file.
 
@@ -137,8 +152,8 @@ class FileModel(_Section):
     objective: ObjectiveSection
     executor: Literal["spark", "processes", "serial"] = "spark"
     resources: ResourcesSection = ResourcesSection()
-    pruner: None = None
-    fidelity: None = None
+    pruner: str | dict[str, Any] | None = None
+    fidelity: FidelitySection | None = None
     confirm: ConfirmSection | None = None
     fuse: Literal["auto", "off"] = "auto"
     tracking: Annotated[list[str], Field(max_length=0)] = []
@@ -304,7 +319,9 @@ class StudyFile:
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         with self.where.at("searcher"):
-            searcher = make_searcher(model.searcher, space, directions, 0)
+            searcher = make_searcher(model.searcher, space, directions, 0, self._fidelity(objective))
+        with self.where.at("pruner"):
+            check_pruner(model.pruner, directions)
         with self.where.at("study", "reference_point"):
             check_reference_point(model.study.reference_point, directions)
         confirm = None if model.confirm is None else Confirm(**model.confirm.model_dump())
@@ -332,6 +349,8 @@ class StudyFile:
                 fixed=model.fixed,
                 x0=model.x0,
                 warm_start=self._earlier_run,
+                pruner=model.pruner,
+                fidelity=None if model.fidelity is None else model.fidelity.model_dump(exclude_none=True),
                 deterministic=model.study.deterministic,
                 lookahead=model.study.lookahead,
                 name=self.name,
@@ -360,6 +379,12 @@ class StudyFile:
     def _n_scores(self) -> int:
         scoring = self.model.objective.scoring
         return len(scoring) if isinstance(scoring, list) else 1
+
+    def _fidelity(self, objective: Any) -> Mapping[str, int] | None:
+        section = self.model.fidelity
+        with self.where.at("fidelity"):
+            given = None if section is None else section.model_dump(exclude_none=True)
+            return resolve_fidelity(given, self.model.searcher, objective)
 
     def _data(self) -> DataSource | None:
         section = self.model.objective

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hpo_spark.place import Place, as_seen_by_workers
 from hpo_spark.redaction import redact
 from hpo_spark.storage import Storage
 from hpo_spark.storage.local import LocalStorage
@@ -65,17 +66,8 @@ class Sent:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class ModelPlace:
-    """The run folder, as workers may see it; picklable.
-
-    Attributes:
-        storage: The folder.
-        probe: The file there that tells that it is the driver's.
-    """
-
-    storage: Storage
-    probe: str
+class ModelPlace(Place):
+    """The run folder, as workers may write models to it."""
 
     def send(self, trial: Trial, model: bytes) -> Sent:
         """Send a trial's model to the driver, or write it."""
@@ -83,7 +75,7 @@ class ModelPlace:
             return Sent(content=model)
         size = f"{len(model) / 1e6:.1f} MB"
         try:
-            if not self._is_seen():
+            if not self.is_seen():
                 return Sent(problem=f"it has {size}, and {socket.gethostname()} does not see {self.storage}")
             name = _name_of(trial, model)
             self.storage.write(name, model)
@@ -95,13 +87,10 @@ class ModelPlace:
     def read(self, name: str) -> bytes | None:
         """A file of the run folder; None where this process does not see it."""
         try:
-            return self.storage.read(name) if self._is_seen() else None
+            return self.storage.read(name) if self.is_seen() else None
         except Exception as error:
             logger.warning("%s/%s cannot be read here: %s", self.storage, name, redact(str(error)))
             return None
-
-    def _is_seen(self) -> bool:
-        return self.storage.exists(self.probe)
 
 
 @dataclass(frozen=True)
@@ -144,8 +133,7 @@ class Models:
     """
 
     def __init__(self, storage: Storage | None) -> None:
-        # Workers have working folders of their own.
-        self._storage = LocalStorage(storage.path.absolute()) if isinstance(storage, LocalStorage) else storage
+        self._storage = None if storage is None else as_seen_by_workers(storage)
         self.place = None if self._storage is None else ModelPlace(self._storage, f"{_FOLDER}/{_new_probe()}")
         self._names: dict[int, str] = {}
         self._held: dict[int, bytes] = {}

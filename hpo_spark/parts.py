@@ -63,18 +63,20 @@ class TrialTasks:
         is_short = self._part_s is not None and self._part_s < _MIN_PART_S
         return 1 if is_short or slots_of(self.executor) == 1 else n_parts
 
-    def submit(self, trial: Trial, known: Known) -> Future[Evaluated]:
+    def submit(self, trial: Trial, known: Known, checkpoint: str | None = None) -> Future[Evaluated]:
         """Have a trial evaluated.
 
         Args:
             trial: The trial.
             known: Gives the values of the trials that none beats, then and now; from any thread.
+            checkpoint: The file of the run folder that it goes on from, which a trial in parts does not; None to begin
+                from the start.
         """
         future: Future[Evaluated]
         if (n_parts := self.n_parts) > 1:
             future = PartedTrial(self, trial, n_parts, known)
         else:
-            future = self.executor.submit(self.evaluation, trial, known())
+            future = self.executor.submit(self.evaluation, trial, known(), None, checkpoint)
         if self.evaluation.n_parts > 1:
             future.add_done_callback(self._learn)
         return future

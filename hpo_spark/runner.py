@@ -39,6 +39,7 @@ from hpo_spark.errors import (
 from hpo_spark.executors.base import cancel_task, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.parts import TrialTasks
 from hpo_spark.results.leaders import Leaders
@@ -95,6 +96,7 @@ class Runner:
         limits: When to stop.
         listener: Whom to tell.
         enqueued: Configurations to try before the searcher's; others may add to it.
+        midway: What concerns trials while they run.
         lookahead: Trials in flight in deterministic mode; None for as many as the executor likes, in any order.
         confirm: What to train again at the end; None for nothing.
 
@@ -118,6 +120,7 @@ class Runner:
         limits: Limits,
         listener: Listener,
         enqueued: deque[dict[str, Any]],
+        midway: Midway,
         lookahead: int | None = None,
         confirm: Confirm | None = None,
     ) -> None:
@@ -136,6 +139,7 @@ class Runner:
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
+        self._midway = midway
         self._lookahead = lookahead
         self._confirm = confirm
         # In deterministic mode: what has ended while a trial of a lower number runs.
@@ -151,8 +155,11 @@ class Runner:
         self._stopped = self._is_halted = False
         self._looping = self._signalled = self._in_objective = self._is_ending = False
         self._next_number = self._n_submitted = 0
+        self._seeds: dict[int, int] = {}
+        # What was asked for and does not fit into what is left of the epochs, while others may leave some of theirs.
+        self._held: Proposal | None = None
         self._n_repeats = 0
-        self._watch = LimitWatch(limits, directions[0] == "maximize")
+        self._watch = LimitWatch(limits, directions[0] == "maximize", searcher.full_fidelity)
         self._unfinished_before: list[Trial] = []
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -214,9 +221,11 @@ class Runner:
 
     def record(self, params: Params, values: Sequence[float]) -> None:
         """Take a configuration whose values are known as a trial that has ended; before `run`."""
-        if f"{self._space.key(params)}@None" in self._record:
+        fidelity = self._searcher.full_fidelity
+        if f"{self._space.key(params)}@{fidelity}" in self._record:
             return
-        trial = Trial(self._next_number, params, derive_seed(self._seed, self._next_number), origin=_KNOWN)
+        seed = derive_seed(self._seed, self._next_number)
+        trial = Trial(self._next_number, params, seed, fidelity, origin=_KNOWN)
         self._next_number += 1
         self._listener.on_ask(trial, len(self.trials))
         evaluated = Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values)))
@@ -244,6 +253,7 @@ class Runner:
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
         self._n_submitted = sum(_counts(trial) for trial in (*ended, *unfinished))
         self._unfinished_before = list(unfinished)
+        self._seeds = {trial.number: trial.seed for trial in (*ended, *unfinished)}
         dealt_with = list(ended)
         if self._lookahead is not None:
             by_number = {trial.number: trial for trial in ended}
@@ -325,6 +335,9 @@ class Runner:
                     self.reason = "the searcher has finished"
                 return
             for proposal in proposals:
+                if self.reason is None and not self._has_epochs_for(proposal):
+                    self._held = proposal
+                    return
                 if self.reason is None:
                     self._take(proposal)
             if self._n_repeats >= _MAX_REPEATS and not self._n_open:
@@ -338,9 +351,24 @@ class Runner:
         return math.ceil((window_of(self._executor) - self.n_tasks) / self._tasks.n_parts)
 
     def _next_proposals(self, n: int) -> list[Proposal]:
+        if self._held is not None:
+            held, self._held = self._held, None
+            return [held]
         if self._enqueued:
-            return [Proposal(self._enqueued.popleft(), origin=_ENQUEUED)]
-        return self._searcher.ask(n)
+            return [replace(self._searcher.adopt(self._enqueued.popleft()), origin=_ENQUEUED)]
+        # One by one where epochs are counted: what does not fit must not take others with it.
+        return self._searcher.ask(n if self._limits.max_epochs is None else 1)
+
+    def _has_epochs_for(self, proposal: Proposal) -> bool:
+        """Whether there are epochs left for a proposal; ends the search where there will be none."""
+        running = (trial for trial, _ in self._in_flight.values())
+        early = (evaluated.trial for evaluated in self._early.values())
+        n_taken = sum(map(self._midway.epochs_of, (*running, *early)))
+        if (left := self._watch.epochs_left) is None or self._midway.epochs_of(proposal) <= left - n_taken:
+            return True
+        if not self._n_open:
+            self.reason = f"max_epochs={self._limits.max_epochs}: the next trial would need more than the {left} left"
+        return False
 
     def _take(self, proposal: Proposal) -> None:
         """Serve a proposal from the record, have it wait for its twin that runs, or submit it."""
@@ -361,15 +389,22 @@ class Runner:
             trial = Trial(
                 number=number,
                 params=proposal.params,
-                seed=derive_seed(self._seed, number),
+                seed=self._seed_of(number, proposal.parent),
                 fidelity=proposal.fidelity,
                 parent=proposal.parent,
                 origin=proposal.origin,
                 token=proposal.token,
+                thresholds=self._midway.thresholds(),
             )
             if proposal.origin == _ENQUEUED:
                 self._searcher.expect(trial)
             self._submit(trial)
+
+    def _seed_of(self, number: int, parent: int | None) -> int:
+        """A trial's seed: its own, or its parent's, so that the two trainings are one."""
+        own = derive_seed(self._seed, number)
+        self._seeds[number] = own if parent is None else self._seeds.get(parent, own)
+        return self._seeds[number]
 
     def _serve(self, known: Trial, proposal: Proposal) -> None:
         self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))
@@ -385,7 +420,11 @@ class Runner:
             return
         self._in_objective = isinstance(self._executor, SerialExecutor)
         # Of the repeats it shows at the end which one's model is wanted.
-        future = self._tasks.submit(trial, lambda: [] if trial.repeat is not None else self.leaders.values)
+        future = self._tasks.submit(
+            trial,
+            lambda: [] if trial.repeat is not None else self.leaders.values_for(trial),
+            self._midway.checkpoint_of(trial),
+        )
         self._in_objective = False
         with self._lock:
             self._in_flight[trial.number] = trial, future
@@ -448,6 +487,7 @@ class Runner:
 
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
         """The trial of a task that came back without one."""
+        trial = replace(trial, curve=self._midway.curve_of(trial))
         report = report_of(error)
         if report is not None:
             trial = replace(

@@ -30,16 +30,18 @@ from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
+from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.pickling import large_captures
 from hpo_spark.plain import to_plain
+from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result
 from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
-from hpo_spark.searchers import Searcher, make_searcher
+from hpo_spark.searchers import Searcher, has_fidelities, make_searcher
 from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
@@ -98,6 +100,12 @@ class Study:
         warm_start: An earlier search: its run folder or its trials, a CSV file, ``storage-url#study`` of Optuna,
             ``hyperopt:PATH`` of a pickle, an `optuna.Study`, or a `hyperopt.Trials`. The searcher learns from it; of
             the configurations the best is tried first, since nothing says that the values still hold.
+        pruner: What stops trials early: ``median``, ``asha`` or ``patience``, a mapping of ``name`` and options, or a
+            `Pruner`; None for nothing. It goes by what the objective reports (`Context.report`).
+        fidelity: ``{"min": 1, "max": 30, "eta": 3}`` to try configurations with few epochs, and train the best of them
+            further: the epochs of the first rung and of a full training, and how many compete for one place on
+            the next rung. Searchers with fidelities of their own (``hyperband``, ``asha``, ``dehb``) take it as theirs;
+            without it their full training is the objective's ``epochs``.
         deterministic: Whether the trials are the same whatever runs them and whatever ends first: the number in flight
             is fixed then, and the searcher is told of results in the order of the trials.
         lookahead: Trials in flight in deterministic mode, 1 or more; None for 8. With fewer slots some wait, with more
@@ -133,6 +141,8 @@ class Study:
         fixed: Mapping[str, Any] | None = None,
         x0: Sequence[Mapping[str, Any]] = (),
         warm_start: Source | None = None,
+        pruner: str | Mapping[str, Any] | Pruner | None = None,
+        fidelity: Mapping[str, int] | None = None,
         deterministic: bool = False,
         lookahead: int | None = None,
         name: str | None = None,
@@ -163,7 +173,10 @@ class Study:
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
-        self.searcher = make_searcher(searcher, space, self.directions, self.seed)
+        self.fidelity = resolve_fidelity(fidelity, searcher, objective)
+        self.searcher = make_searcher(searcher, space, self.directions, self.seed, self.fidelity)
+        self.pruner = check_pruner(pruner, self.directions)
+        self._pruner_choice = pruner
         self.callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         self.name = name or (self.out.name if self.out else "study")
         self._description: Mapping[str, Any] | None = None
@@ -188,9 +201,11 @@ class Study:
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
         self._models = Models(self.out)
+        self._midway: Midway | None = None
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
+        self._is_finished = False
 
     @property
     def trials(self) -> list[Trial]:
@@ -307,6 +322,13 @@ class Study:
     def _run(self, executor: Executor, limits: Limits, objective: Callable[..., Any]) -> Result:
         """Search with the objective as workers get it."""
         with self._lock:
+            self._midway = Midway(
+                self.out,
+                self.pruner,
+                self.directions[0] == "maximize",
+                self.searcher.full_fidelity,
+                renews=self._lookahead is None,
+            )
             evaluation = Evaluation(
                 objective,
                 self.seed,
@@ -315,6 +337,8 @@ class Study:
                 deterministic=self._lookahead is not None,
                 keeps_models=self.keep_models > 0,
                 place=self._models.place,
+                midway=self._midway.place,
+                full_fidelity=self.searcher.full_fidelity,
             )
             self._runner = runner = Runner(
                 self.space,
@@ -326,6 +350,7 @@ class Study:
                 limits,
                 Listener(self._on_ask, self._on_result, self._on_end, self._on_idle),
                 self._enqueued,
+                self._midway,
                 self._lookahead,
                 self.confirm,
             )
@@ -393,10 +418,17 @@ class Study:
                 for point in self._x0
             ],
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
-            "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
+            "searcher": self._described_searcher(),
+            "pruner": _plain_choice(self._pruner_choice),
+            "fidelity": None if self.fidelity is None else {**self.fidelity},
             "confirm": None if self.confirm is None else vars(self.confirm),
             "objective": _describe_objective(self.objective),
         }
+
+    def _described_searcher(self) -> Any:
+        if self._searcher_choice is not None:
+            return _plain_choice(self._searcher_choice)
+        return (getattr(self.searcher, "searcher", None) or self.searcher).name
 
     def _mailbox(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.out is None else Mailbox(self.out, self)
@@ -467,6 +499,9 @@ class Study:
             for trial in taught.trials:
                 self.searcher.tell(trial)
         self._take_up_models(past, runner)
+        if self._midway is not None:
+            attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
+            self._midway.open(runner.trials, attempts)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
@@ -549,6 +584,8 @@ class Study:
     def _close(self) -> None:
         if self._is_ours:
             self._models.close()
+        if self._midway is not None:
+            self._midway.close(self._is_finished, self._is_ours)
         if self._journal is not None:
             self._journal.close()
         if self._lease is not None:
@@ -565,6 +602,8 @@ class Study:
             trial = evaluated.trial
             is_wanted = trial.repeat is not None or self._runner.leaders.accept(trial)
             self._models.receive(trial, evaluated.sent, is_wanted)
+        if self._midway is not None:
+            self._midway.receive(evaluated.trial, evaluated.checkpoint)
         if self._journal is not None:
             self._journal.tell(evaluated.trial)
 
@@ -590,6 +629,8 @@ class Study:
             self._models.settle([trial.number], keepers)
             if trial.number in keepers and self._models.problem_of(trial.number):
                 self._say_what_was_left(trial)
+        if self._midway is not None and self._is_ours:
+            self._midway.end(trial, _drained(self.searcher.outdated))
         self._tell("on_trial_end", trial)
 
     def _say_what_was_left(self, trial: Trial) -> None:
@@ -619,6 +660,7 @@ class Study:
             state = "interrupted" if isinstance(broken, StorageError | BrokenExecutor) else "failed"
         elif runner.interrupted:
             state = "interrupted"
+        self._is_finished = state == "finished"
         seconds = runner.seconds
         result = Result(
             name=self.name,
@@ -774,6 +816,50 @@ class Study:
                 logger.exception("the callback %r failed in %s; the study goes on", callback, event)
 
 
+def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[str, int] | None:
+    """The fidelities of a search, with the objective's epochs as the full training where nothing else is said.
+
+    Raises:
+        ConfigError: If it is no mapping, or nothing tells the epochs of a full training.
+    """
+    if fidelity is None and (not has_fidelities(searcher) or isinstance(searcher, Searcher)):
+        return None
+    if not isinstance(fidelity, Mapping | None):
+        raise ConfigError(f"fidelity: must be a mapping such as {{min: 1, max: 30, eta: 3}}, got {fidelity!r}.")
+    given = dict(fidelity or {})
+    own = searcher if isinstance(searcher, Mapping) else {}
+    if "max" not in given and "max" not in own:
+        epochs = getattr(objective, "epochs", None)
+        if not isinstance(epochs, int):
+            raise ConfigError(
+                "fidelity: max, the epochs of a full training, is missing, and the objective has none; say "
+                "fidelity: {min: 1, max: 30}."
+            )
+        given["max"] = epochs
+    return given
+
+
+def check_pruner(pruner: Any, directions: Sequence[str]) -> Pruner | None:
+    """The pruner that a user chose.
+
+    Raises:
+        ConfigError: If there is no such pruner or option, or there are several objectives.
+    """
+    made = make_pruner(pruner)
+    if made is not None and len(directions) > 1:
+        raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
+    return made
+
+
+def _drained(numbers: deque[int]) -> list[int]:
+    """What a queue holds, which is then empty; another thread may add to it."""
+    drained = []
+    with suppress(IndexError):
+        while True:
+            drained.append(numbers.popleft())
+    return drained
+
+
 def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
     directions = (direction,) if isinstance(direction, str) else tuple(direction)
     if not directions or any(way not in _DIRECTIONS for way in directions):
@@ -827,8 +913,8 @@ def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ConfigError(f"fixed must hold plain data: {error}") from None
 
 
-def _plain_choice(choice: str | Mapping[str, Any] | Searcher) -> Any:
-    if isinstance(choice, Searcher):
+def _plain_choice(choice: str | Mapping[str, Any] | Searcher | Pruner | None) -> Any:
+    if isinstance(choice, Searcher | Pruner):
         return choice.name
     if isinstance(choice, Mapping):
         return {str(key): _plain_or_named(value) for key, value in choice.items()}

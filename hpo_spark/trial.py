@@ -25,6 +25,8 @@ class TrialState(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     """The objective raised, or returned what is no finite number."""
+    PRUNED = "PRUNED"
+    """It was stopped early, since others were better at the same step."""
     TIMED_OUT = "TIMED_OUT"
     CRASHED = "CRASHED"
     """Its process died."""
@@ -44,7 +46,9 @@ class Trial:
         state: How it ended.
         values: One number an objective; None unless completed.
         metrics: Everything that the objective measured, by name.
-        curve: What it reported on its way: ``[step, value]`` pairs.
+        thresholds: What stops it early, as `hpo_spark.pruners.Thresholds` has it; None for nothing. It travels with the
+            trial, and is recorded when that is asked for.
+        curve: What it reported on its way: ``[step, value]`` pairs; what it was stopped at too.
         started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
         seconds: How long it took there.
         host: Name of the worker's host.
@@ -70,6 +74,7 @@ class Trial:
     error: str | None = None
     origin: dict[str, Any] | None = None
     token: Any = None
+    thresholds: dict[str, Any] | None = None
 
     @property
     def value(self) -> float | None:

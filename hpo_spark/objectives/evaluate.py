@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from hpo_spark import output
+from hpo_spark.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from hpo_spark.errors import TrialPruned
 from hpo_spark.models import ModelPlace, Sent
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
+from hpo_spark.place import Place
 from hpo_spark.plain import to_plain
+from hpo_spark.reporting import Reporter
 from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
@@ -41,6 +45,7 @@ class Evaluated:
         model_name: The file of the run folder that the worker wrote the model to.
         model_problem: Why the model was left behind.
         outcome: Of a part of a trial, what it came to: plain data.
+        checkpoint: The file of the run folder that a promoted trial goes on from; None for none.
     """
 
     trial: Trial
@@ -49,6 +54,7 @@ class Evaluated:
     model_name: str | None = None
     model_problem: str | None = None
     outcome: Any = None
+    checkpoint: str | None = None
 
     @property
     def sent(self) -> Sent:
@@ -70,6 +76,8 @@ class Evaluation:
         deterministic: Whether the same trial must have the same values each time, even where that is slower.
         keeps_models: Whether trials keep models at all.
         place: Where a worker may write a model; None where all come back with the result.
+        midway: Where running trials report and leave checkpoints; None for nowhere.
+        full_fidelity: Epochs of a full training, where trials have fidelities.
     """
 
     objective: Callable[..., Any]
@@ -79,6 +87,8 @@ class Evaluation:
     deterministic: bool = False
     keeps_models: bool = True
     place: ModelPlace | None = None
+    midway: Place | None = None
+    full_fidelity: int | None = None
 
     @property
     def n_parts(self) -> int:
@@ -91,30 +101,55 @@ class Evaluation:
         """Whether a trial in parts has one more that trains the model to keep."""
         return self.keeps_models and callable(getattr(self.objective, "train_model", None))
 
-    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = (), part: int | None = None) -> Evaluated:
+    def __call__(
+        self,
+        trial: Trial,
+        known: Sequence[Sequence[float]] = (),
+        part: int | None = None,
+        checkpoint: str | None = None,
+    ) -> Evaluated:
         """Evaluate a trial, or a part of it.
 
         Args:
             trial: What to evaluate.
             known: The values of the trials that none beat when this one was submitted.
             part: Number of the part, or `MODEL_PART`; None for the whole.
+            checkpoint: The file of the run folder that it goes on from; None to begin from the start.
         """
+        trial = replace(trial, attempt=trial.attempt + n_lost_attempts())
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(trial, self.study_seed, load_data, functools.partial(self.keeps, known), self.deterministic)
+        context = Context(
+            trial,
+            self.study_seed,
+            load_data,
+            functools.partial(self.keeps, known),
+            self.deterministic,
+            Reporter(self.midway, trial, renews=not self.deterministic and trial.repeat is None),
+            functools.partial(self._load_checkpoint, trial, checkpoint),
+            self._may_be_promoted(trial),
+        )
         started, clock = time.time(), time.perf_counter()
         printed, outcome = "", None
         try:
             with seeded_alone(trial.seed):
                 params = {**self.fixed, **trial.params}
                 outcome = self._outcome(params, context, part)
+            if context.pruned is not None:
+                raise TrialPruned(context.pruned)
             ended: dict[str, Any] = {"state": TrialState.COMPLETED}
             if part is None:
-                ended["values"], ended["metrics"] = self._read(outcome)
+                values, metrics = self._read(outcome)
+                if trial.fidelity is not None:
+                    metrics.setdefault("epochs", trial.fidelity - context.start)
+                ended |= {"values": values, "metrics": metrics}
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
             if isinstance(error, KeyboardInterrupt) and not is_worker():
                 raise  # somebody pressed Ctrl-C
-            printed = output.printed()
-            ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
+            if context.pruned is not None:
+                ended = {"state": TrialState.PRUNED, "error": f"Pruned: {context.pruned}."}
+            else:
+                printed = output.printed()
+                ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
         finished = replace(
             trial,
             **ended,
@@ -122,15 +157,36 @@ class Evaluation:
             started=started,
             seconds=time.perf_counter() - clock,
             host=socket.gethostname(),
-            attempt=trial.attempt + n_lost_attempts(),
         )
         sent = Sent()
         # An objective need not have asked whether its trial may lead.
         if part == MODEL_PART or (finished.values and self.keeps(known, finished.values)):
             sent = self._send(finished, context)
         return Evaluated(
-            finished, sent.content, printed, sent.name, sent.problem, outcome if part is not None else None
+            finished,
+            sent.content,
+            printed,
+            sent.name,
+            sent.problem,
+            outcome=outcome if part is not None else None,
+            checkpoint=self._write_checkpoint(finished, context),
         )
+
+    def _may_be_promoted(self, trial: Trial) -> bool:
+        """Whether a trial may go on from this one."""
+        has_place = self.midway is not None and self.full_fidelity is not None and trial.repeat is None
+        return has_place and trial.fidelity is not None and trial.fidelity < (self.full_fidelity or 0)
+
+    def _load_checkpoint(self, trial: Trial, name: str | None) -> Checkpoint | None:
+        found = None if name is None or self.midway is None else read_checkpoint(self.midway, name)
+        has_epochs_left = found is not None and trial.fidelity is not None and found.step < trial.fidelity
+        return found if has_epochs_left else None
+
+    def _write_checkpoint(self, trial: Trial, context: Context) -> str | None:
+        kept = context.kept_checkpoint
+        if kept is None or self.midway is None or trial.state is not TrialState.COMPLETED:
+            return None
+        return write_checkpoint(self.midway, trial, kept.step, kept.content)
 
     def combine(self, trial: Trial, parts: Sequence[Evaluated]) -> Evaluated:
         """The trial that parts make, with the state, values and metrics that it would have as a whole.

@@ -75,7 +75,7 @@ class RunFolder:
 
     def write_log(self, trial: Trial, output: str) -> None:
         """Write ``logs/trial-N.log``: why a trial failed, and all that it printed."""
-        if trial.error and trial.state is not TrialState.CANCELLED:
+        if trial.error and trial.state not in (TrialState.CANCELLED, TrialState.PRUNED):
             where = f"host {trial.host}, attempt {trial.attempt}"
             printed = f"\nIts output:\n{output}\n" if output else ""
             text = f"{trial.state} {trial.params}\n{where}\n\n{trial.error}\n{printed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hpo_spark.confirm import Confirmed
 
 __all__ = ["Result", "best_first", "rank"]
+
+# Ends that say nothing against an objective.
+_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Result:
     def best_trial(self) -> Trial:
         """The trial of the best value; of several objectives the best in the first, and of equal ones the earliest.
 
-        Where configurations were trained again, it is the winner's repeat of median value.
+        Where trials have fidelities, it is the best of those at the highest that any has reached. Where configurations
+        were trained again, it is the winner's repeat of median value.
 
         Raises:
             EvaluationError: If no trial succeeded; tells the first cause.
@@ -88,6 +93,7 @@ class Result:
         if self.confirmed:
             return [self.best_trial]
         completed = best_first(self.trials, self.directions)
+        completed = [trial for trial in completed if trial.fidelity == completed[0].fidelity]
         losses = [_losses(trial, self.directions) for trial in completed]
         return [completed[place] for place in front_of(losses)]
 
@@ -141,19 +147,18 @@ class Result:
     def first_cause(self) -> str | None:
         """Why the first trial without a value has none; None where all have one."""
         for trial in self.trials:
-            if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
+            if trial.state not in _NO_FAILURES:
                 others = sum(other.reason == trial.reason for other in self.trials)
-                n_failed = sum(other.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for other in self.trials)
+                n_failed = sum(other.state not in _NO_FAILURES for other in self.trials)
                 return (
                     f"{n_failed} of {len(self.trials)} trials failed, {others} of them alike. "
                     f"Trial {trial.number}, {trial.params}, {trial.state}: {trial.error}\n"
                     "Run this configuration with SerialExecutor to debug it."
                 )
-        return (
-            f"All {len(self.trials)} trials were cancelled."
-            if self.trials and not self.counts.get("COMPLETED")
-            else None
-        )
+        if not self.trials or self.counts.get("COMPLETED"):
+            return None
+        ends = " or ".join(state.lower() for state in self.counts)
+        return f"All {len(self.trials)} trials were {ends}."
 
     def to_frame(self) -> pandas.DataFrame:
         """The trials as a pandas data frame, as `hpo_spark.exchange.frame.to_frame` makes it."""
@@ -226,12 +231,13 @@ class Result:
 
 
 def rank(trial: Trial, directions: Sequence[str]) -> tuple[Any, ...]:
-    """A key that sorts completed trials from best to worst: objective after objective, then by number."""
-    return (*_losses(trial, directions), trial.number)
+    """A key that sorts completed trials from best to worst: by fidelity, objective after objective, then by number."""
+    fidelity = math.inf if trial.fidelity is None else trial.fidelity
+    return (-fidelity, *_losses(trial, directions), trial.number)
 
 
 def best_first(trials: Sequence[Trial], directions: Sequence[str]) -> list[Trial]:
-    """The search's completed trials, best first; repeats are not among them."""
+    """The search's completed trials, best first, those of the highest fidelity before all others; without repeats."""
     completed = [trial for trial in trials if trial.values and trial.repeat is None]
     return sorted(completed, key=lambda trial: rank(trial, directions))
 
