@@ -60,6 +60,10 @@ def look(params, context):
     return {"value": float(data.train.x.sum()), "files": files, "loads": len(calls) - 1, "pid": os.getpid()}
 
 
+def total(params, context):
+    return float(context.data.train.x.sum())
+
+
 def search(objective, executor, n=6, **options):
     return Study(SPACE, objective, seed=0, **options).run(executor, n)
 
@@ -83,15 +87,14 @@ def test_trials_map_the_data_and_the_second_of_a_process_loads_none(executor, ca
     assert cache.n_bytes() == 0
 
 
-def test_the_values_are_those_of_a_search_in_one_process(executor):
-    x, y = (np.arange(60 * 28 * 28) % 251).astype(np.uint8).reshape(60, 28, 28), np.arange(60) % 10
-    objective = KerasObjective(build_model, {"x": x, "y": y}, epochs=2)
-    space = SearchSpace(learning_rate=Float(1e-3, 1e-1, log=True))
-    there, here = (
-        Study(space, objective, seed=0, deterministic=True, lookahead=2).run(one, 2)
-        for one in (executor, SerialExecutor())
-    )
-    assert [trial.values for trial in there.trials] == [trial.values for trial in here.trials]
+def test_what_trials_see_is_what_a_search_in_one_process_sees(executor, tmp_path):
+    images, labels = (np.arange(60 * 28 * 28) % 251).astype(np.uint8).reshape(60, 28, 28), np.arange(60) % 10
+    np.savez(tmp_path / "images.npz", x=images, y=labels)
+    objective = FunctionObjective(total, {"npz": str(tmp_path / "images.npz")})
+    there, here = (search(objective, one, 2) for one in (executor, SerialExecutor()))
+    assert [trial.value for trial in there.trials] == [trial.value for trial in here.trials]
+    assert 0 < here.trials[0].value < 60 * 28 * 28  # they are floats in [0, 1]
+    assert KerasObjective(build_model, {"npz": str(tmp_path / "images.npz")}).data.load(0).train.x.dtype == np.uint8
 
 
 def test_files_that_are_not_on_a_host_come_over_spark(spark, cache, tmp_path):
@@ -154,7 +157,7 @@ def test_streams_are_made_once_and_begin_anew_for_each_trial(tmp_path):
 
     def load():
         made.append(1)
-        numbers = tf.data.Dataset.from_tensor_slices((np.arange(40.0)[:, None], np.arange(40)))
+        numbers = tf.data.Dataset.from_tensor_slices((np.arange(40, dtype=np.float32)[:, None], np.arange(40)))
         noisy = numbers.shuffle(40, seed=3).map(lambda x, y: (x + tf.random.uniform([], seed=4), y))
         generated = tf.data.Dataset.from_generator(
             lambda: iter([([0.0], 1)]), output_signature=(tf.TensorSpec([1]), tf.TensorSpec([], tf.int32))
