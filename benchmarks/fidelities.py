@@ -182,22 +182,22 @@ def simulate(choice: Any, full_only: bool, seed: int) -> list[float]:
 
 def measure(known: dict[str, Any], path: Path, parts: Iterable[str], seeds: Sequence[int]) -> None:
     """Run what is not known yet, and keep each outcome as it comes."""
+    grids = known.setdefault("grids", {})
     for seed in map(str, seeds if "mnist" in parts else ()):
-        grids = known.setdefault("grids", {})
         if seed not in grids:
             grids[seed] = record_grid(int(seed))
             keep(path, known)
         budget = len(grids[seed]) * EPOCHS // SHARE
-        for name in REAL:
-            found = known.setdefault("real", {}).setdefault(name, {})
-            if seed not in found:
-                found[seed] = search_for_real(name, int(seed), budget)
-                keep(path, known)
         for name in SEARCHERS:
             known.setdefault("replayed", {}).setdefault(name, {})[seed] = [
                 replay(name, grids[seed], draw, budget) for draw in range(N_REPLAYS)
             ]
         keep(path, known)
+        for name in REAL:
+            found = known.setdefault("real", {}).setdefault(name, {})
+            if seed not in found:
+                found[seed] = search_for_real(name, int(seed), budget)
+                keep(path, known)
     if "hartmann" in parts:
         known["hartmann"] = {
             name: [[simulate(choice, bool(place), seed) for seed in range(N_SIMULATIONS)]

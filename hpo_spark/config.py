@@ -25,7 +25,7 @@ from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
 from hpo_spark.objectives.sklearn import SklearnObjective
 from hpo_spark.redaction import redact
-from hpo_spark.searchers import make_searcher
+from hpo_spark.searchers import has_fidelities, make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.study import (
@@ -318,8 +318,12 @@ class StudyFile:
         space = self.space
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
+        fidelity = self._fidelity(objective)
         with self.where.at("searcher"):
-            searcher = make_searcher(model.searcher, space, directions, 0, self._fidelity(objective))
+            if not has_fidelities(model.searcher):
+                make_searcher(model.searcher, space, directions, 0)
+        with self.where.at("searcher" if model.fidelity is None else "fidelity"):
+            searcher = make_searcher(model.searcher, space, directions, 0, fidelity)
         with self.where.at("pruner"):
             check_pruner(model.pruner, directions)
         with self.where.at("study", "reference_point"):
@@ -552,8 +556,7 @@ def _known_keys(section: Sequence[str | int]) -> list[str]:
     model: Any = FileModel
     for key in section:
         annotation = model.model_fields[key].annotation
-        # A section that may be absent is a union with None.
-        model = next((one for one in get_args(annotation) if one is not type(None)), annotation)
+        model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
     return list(model.model_fields)
 
 

@@ -25,6 +25,8 @@ _NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.jsonl")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
 # The driver looks so often in the time in which it looks for requests: fresh thresholds save training.
 _LOOKS = 5
+# Seconds that the thread gets to end in: it may be waiting for a folder that has gone.
+_GRACE_S = 5.0
 
 
 class Live:
@@ -83,7 +85,7 @@ class Live:
         self._is_over = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_GRACE_S)
         if sweeps:
             self._sweep()
 

@@ -132,7 +132,7 @@ class Midway:
 
         Args:
             is_finished: Whether the search is over, and was not only cut short.
-            is_ours: Whether the folder is still this driver's.
+            is_ours: Whether the folder is still this driver's, and there.
         """
         if self._live is not None:
             self._live.close(sweeps=is_ours)

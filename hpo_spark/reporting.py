@@ -89,7 +89,7 @@ class Reporter:
 
     def _renew(self, storage: Storage, now: float) -> None:
         """Take the thresholds that hold now, if there are newer ones."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or a part of one
             if isinstance(storage, LocalStorage):
                 found = (storage.path / THRESHOLDS).stat()
                 seen_at = found.st_mtime_ns, found.st_ino

@@ -57,6 +57,7 @@ _DEFAULT_TRIALS = 60
 # So many trials with one and the same error are no accident.
 DEFAULT_GIVE_UP_AFTER = 10
 DEFAULT_KEEP_MODELS = 10
+_FIDELITY = ("min", "max", "eta")
 _DIRECTIONS = ("minimize", "maximize")
 
 
@@ -205,7 +206,7 @@ class Study:
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
-        self._is_finished = False
+        self._is_finished = self._has_lost_folder = False
 
     @property
     def trials(self) -> list[Trial]:
@@ -384,6 +385,7 @@ class Study:
             with self._mailbox():
                 runner.run()
         except Exception as error:
+            self._has_lost_folder = isinstance(error, StorageError)
             runner.reason = f"{type(error).__name__}: {error}"
             with suppress(StorageError):  # the first one tells
                 self._conclude(executor, runner, evaluation, broken=error)
@@ -585,7 +587,7 @@ class Study:
         if self._is_ours:
             self._models.close()
         if self._midway is not None:
-            self._midway.close(self._is_finished, self._is_ours)
+            self._midway.close(self._is_finished, self._is_ours and not self._has_lost_folder)
         if self._journal is not None:
             self._journal.close()
         if self._lease is not None:
@@ -827,6 +829,8 @@ def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[st
     if not isinstance(fidelity, Mapping | None):
         raise ConfigError(f"fidelity: must be a mapping such as {{min: 1, max: 30, eta: 3}}, got {fidelity!r}.")
     given = dict(fidelity or {})
+    if unknown := [name for name in given if name not in _FIDELITY]:
+        raise ConfigError(f"fidelity: has no key {unknown[0]!r}; it takes {list(_FIDELITY)}.")
     own = searcher if isinstance(searcher, Mapping) else {}
     if "max" not in given and "max" not in own:
         epochs = getattr(objective, "epochs", None)

@@ -70,6 +70,11 @@ class Ahead:
         return self._searcher.adopt(params)
 
     @property
+    def full_fidelity(self) -> int | None:
+        """The searcher's epochs of a full training."""
+        return self._searcher.full_fidelity
+
+    @property
     def may_propose(self) -> bool:
         """Whether something may come without another tell."""
         with self._changed:

