@@ -59,4 +59,4 @@ class AshaSearcher(RungsSearcher):
         for rung in range(len(self._fidelities) - 1):
             ranked = best_first(self._on(_BRACKET, rung))
             n_within_reach = math.ceil(_GROWTH * len(ranked) / self.ladder.eta)
-            self.outdated.extend(one.number for one in ranked[n_within_reach:] if one.number is not None)
+            self._say_outdated(ranked[n_within_reach:])

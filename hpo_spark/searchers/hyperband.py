@@ -52,7 +52,8 @@ class HyperbandSearcher(RungsSearcher):
         super().__init__(space, directions, seed, searcher=searcher, min=min, max=max, eta=eta)
         # Brackets before this one have nothing more to offer.
         self._first_open = 0
-        self._let_go_of: set[tuple[int, int]] = set()
+        # Rungs that are complete, and whose losers are known.
+        self._settled: set[tuple[int, int]] = set()
 
     @property
     def ends(self) -> bool:
@@ -130,9 +131,8 @@ class HyperbandSearcher(RungsSearcher):
         for number, rung in list(self._rungs):
             bracket = self.ladder.bracket(number)
             step = rung - bracket.first
-            if (number, rung) in self._let_go_of or step == len(bracket.sizes) - 1:
+            if (number, rung) in self._settled or step + 1 == len(bracket.sizes):
                 continue
             if self._is_complete(number, bracket, step):
-                self._let_go_of.add((number, rung))
-                losers = best_first(self._on(number, rung))[bracket.sizes[step + 1] :]
-                self.outdated.extend(one.number for one in losers if one.number is not None)
+                self._settled.add((number, rung))
+                self._say_outdated(best_first(self._on(number, rung))[bracket.sizes[step + 1] :])

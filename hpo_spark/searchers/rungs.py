@@ -37,6 +37,7 @@ class Climber:
         loss: What the trial came to, smaller being better; None where it has no value, or has not ended.
         has_ended: Whether the trial has.
         is_promoted: Whether it was proposed for the next rung.
+        is_outdated: Whether it was said that its checkpoint is not needed any more.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Climber:
     loss: float | None = None
     has_ended: bool = False
     is_promoted: bool = False
+    is_outdated: bool = False
 
     @property
     def rank(self) -> tuple[float, int, str]:
@@ -149,7 +151,14 @@ class RungsSearcher(Searcher):
         """The next proposal; None for none."""
 
     def _let_go(self) -> None:
-        """Say of which trials no checkpoint is needed any more, in `outdated`."""
+        """Say of which trials no checkpoint is needed any more, by `_say_outdated`."""
+
+    def _say_outdated(self, climbers: Iterable[Climber]) -> None:
+        """Say that nothing will go on from the checkpoints of these, once."""
+        for climber in climbers:
+            if not climber.is_outdated and climber.number is not None:
+                climber.is_outdated = True
+                self.outdated.append(climber.number)
 
     def _on(self, bracket: int, rung: int) -> Mapping[str, Climber]:
         """The climbers on a rung of the ladder."""

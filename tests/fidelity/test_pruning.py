@@ -6,9 +6,21 @@ import time
 import objectives
 import pytest
 
-from hpo_spark import Choice, Float, ProcessExecutor, SearchSpace, SerialExecutor, SparkExecutor, Study, TrialState
+from hpo_spark import (
+    Choice,
+    Float,
+    ProcessExecutor,
+    SearchSpace,
+    SerialExecutor,
+    SparkExecutor,
+    Study,
+    Trial,
+    TrialState,
+)
+from hpo_spark.exchange.optuna import from_optuna, to_optuna
 from hpo_spark.pruners import Thresholds, make_pruner
 from hpo_spark.pruners.base import Curve
+from hpo_spark.searchers import make_searcher
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
 
@@ -142,7 +154,6 @@ def test_a_renewed_threshold_is_heeded_at_the_very_next_report(tmp_path):
     from hpo_spark.live import Live
     from hpo_spark.reporting import Reporter
     from hpo_spark.storage.local import LocalStorage
-    from hpo_spark.trial import Trial
 
     now, heard = {}, []
     live = Live(LocalStorage(tmp_path), lambda number, curve: heard.append((number, curve)), lambda: now or None, True)
@@ -204,3 +215,25 @@ def test_pruning_and_fidelities_go_together(tmp_path):
     assert TrialState.PRUNED in {trial.state for trial in result.trials}
     assert result.best_trial.fidelity == 9
     assert result.epochs <= 80
+
+
+def test_optuna_knows_what_was_pruned_where():
+    optuna = pytest.importorskip("optuna")
+    curve = [[1, 0.3], [2, 0.4]]
+    pruned = Trial(0, {"x": 0.5}, 0, state=TrialState.PRUNED, curve=curve, error="Pruned: at step 2.")
+    study = to_optuna([pruned], SPACE, ["maximize"], "pruned")
+    assert study.trials[0].state is optuna.trial.TrialState.PRUNED
+    assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.4}
+    assert from_optuna(study, SPACE) == [pruned]
+    searcher = make_searcher("optuna:TPESampler", SPACE, ("maximize",), 0)
+    searcher.tell(pruned)
+    (entry,) = searcher._timeline.entries
+    frozen = searcher._frozen_trial(1, entry)
+    assert (frozen.state, frozen.value, frozen.intermediate_values) == (optuna.trial.TrialState.PRUNED, 0.4, {2: 0.4})
+
+
+def test_for_other_searchers_a_pruned_trial_is_worse_than_all_that_have_a_value():
+    searcher = make_searcher("evolution", SPACE, ("maximize",), 0)
+    searcher.tell(Trial(0, {"x": 0.1}, 0, state=TrialState.PRUNED, curve=[[1, 9.0]]))
+    searcher.tell(Trial(1, {"x": 0.2}, 0, state=TrialState.COMPLETED, values=[0.1]))
+    assert [known.trial.number for known in searcher.history.ranked] == [1, 0]
