@@ -76,7 +76,7 @@ class TrialTasks:
         if (n_parts := self.n_parts) > 1:
             future = PartedTrial(self, trial, n_parts, known)
         else:
-            future = self.executor.submit(self.evaluation, trial, known(), None, checkpoint)
+            future = self.executor.submit(self.evaluation, trial, known(), checkpoint)
         if self.evaluation.n_parts > 1:
             future.add_done_callback(self._learn)
         return future
@@ -159,7 +159,7 @@ class PartedTrial(Future[Evaluated]):
         self._open.add(part)
         evaluation, executor = self._tasks.evaluation, self._tasks.executor
         try:
-            self._futures[part] = executor.submit(evaluation, trial or self._trial, (), part)
+            self._futures[part] = executor.submit(evaluation, trial or self._trial, (), None, part)
         except BaseException:  # it has been shut down
             self._open.discard(part)
             self._stop()

@@ -105,16 +105,16 @@ class Evaluation:
         self,
         trial: Trial,
         known: Sequence[Sequence[float]] = (),
-        part: int | None = None,
         checkpoint: str | None = None,
+        part: int | None = None,
     ) -> Evaluated:
         """Evaluate a trial, or a part of it.
 
         Args:
             trial: What to evaluate.
             known: The values of the trials that none beat when this one was submitted.
-            part: Number of the part, or `MODEL_PART`; None for the whole.
             checkpoint: The file of the run folder that it goes on from; None to begin from the start.
+            part: Number of the part, or `MODEL_PART`; None for the whole.
         """
         trial = replace(trial, attempt=trial.attempt + n_lost_attempts())
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
