@@ -246,7 +246,7 @@ class SklearnObjective:
         if _is_estimator(self.estimator):
             from sklearn.base import clone
 
-            fresh = self.estimator() if inspect.isclass(self.estimator) else clone(self.estimator)
+            fresh: Any = self.estimator() if inspect.isclass(self.estimator) else clone(self.estimator)
             return fresh.set_params(**params)
         built = call_with_context(self.estimator, params, context)
         if inspect.isclass(built) or not _is_estimator(built):
