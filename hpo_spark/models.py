@@ -1,6 +1,7 @@
 """The trained models of a search: from the worker that trained one to its place in the run folder.
 
-    models/trial-7-attempt-1.keras    one for each trial that is worth it; .weights.h5 where Keras cannot save it whole
+    models/trial-7-attempt-1.keras    one for each trial that is worth it; .weights.h5 where Keras cannot save it whole,
+                                      .joblib of scikit-learn
     best/model.keras                  the best trial's, as a second name of the same file where there are such names
 
 A small model comes back with its trial's result, and the driver writes it. A large one is written by the worker, under
@@ -24,7 +25,7 @@ from hpo_spark.storage import Storage
 from hpo_spark.storage.local import LocalStorage
 from hpo_spark.trial import Trial
 
-__all__ = ["MAX_RETURNED_BYTES", "KeptModels", "ModelPlace", "Models", "Sent", "suffix_of"]
+__all__ = ["MAX_RETURNED_BYTES", "SUFFIXES", "KeptModels", "ModelPlace", "Models", "Sent", "suffix_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,17 @@ logger = logging.getLogger(__name__)
 MAX_RETURNED_BYTES = 4_000_000
 
 _FOLDER = "models"
-_NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.(?:keras|weights\.h5)")
+# How the names of models' files end.
+SUFFIXES = (".keras", ".weights.h5", ".joblib")
+_NAME = re.compile(rf"trial-(\d+)-attempt-(\d+)(?:{'|'.join(map(re.escape, SUFFIXES))})")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
-_ZIP = b"PK"
+_ZIP, _PICKLE = b"PK", b"\x80"
 
 
 def suffix_of(model: bytes) -> str:
     """How the name of a model's file ends."""
+    if model.startswith(_PICKLE):
+        return ".joblib"
     return ".keras" if model.startswith(_ZIP) else ".weights.h5"
 
 

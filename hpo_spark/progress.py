@@ -95,7 +95,7 @@ class LiveProgress(Callback):
             f"best [bold green]{format_value(best.value)}[/bold green] (trial {best.number})" if best else "best -"
         )
         slots = self._slots()
-        parts.append(f"slots {min(study.n_running, slots)}/{slots}")
+        parts.append(f"slots {min(study.n_tasks, slots)}/{slots}")
         parts.append(f"{_clock(seconds)} gone")
         if self._max_trials and trials:
             parts.append(f"{_clock(seconds / len(trials) * (self._max_trials - len(trials)))} left")

@@ -16,7 +16,7 @@ __all__ = ["Changes", "changes"]
 _FIXED = ("space", "objective", "fixed", "warm_start")
 _FIXED_IN_STUDY = ("direction", "seed", "deterministic", "lookahead")
 _CODE = {"code": "the objective's code", "data": "the objective's data"}
-_FILES = (".py", ".npz", ".csv", ".parquet")
+_FILES = (".py", ".npz", ".npy", ".csv", ".csv.gz", ".parquet")
 
 
 @dataclass
@@ -77,6 +77,8 @@ def _is_empty(value: Any) -> bool:
 
 def _located(value: Any) -> Any:
     """A value without the folders of files: a run may go on where they lie elsewhere, and its code is compared."""
+    if isinstance(value, list):
+        return [_located(item) for item in value]
     if not isinstance(value, str):
         return value
     path, colon, name = value.partition(":") if ".py:" in value else (value, "", "")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -26,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpo_spark import output
+from hpo_spark.confirm import Confirm, Confirmed, confirmed, missing, origin_of
 from hpo_spark.errors import (
     ExecutorLost,
     StorageError,
@@ -34,11 +36,12 @@ from hpo_spark.errors import (
     TaskTimeout,
     WorkerCrashed,
 )
-from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, watch_size, window_of
+from hpo_spark.executors.base import cancel_task, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.parts import TrialTasks
 from hpo_spark.results.leaders import Leaders
 from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
@@ -95,10 +98,13 @@ class Runner:
         enqueued: Configurations to try before the searcher's; others may add to it.
         midway: What concerns trials while they run.
         lookahead: Trials in flight in deterministic mode; None for as many as the executor likes, in any order.
+        confirm: What to train again at the end; None for nothing.
 
     Attributes:
         trials: Those that have ended, in that order.
-        leaders: The best of them, and for several objectives their front.
+        repeats: Those of them that repeat a configuration.
+        leaders: The best of the others, and for several objectives their front.
+        confirmed: The configurations that were trained again, the winner first; empty until all of that has ended.
         reason: Why no trial is submitted any more, in words; None while the search goes on.
         interrupted: Whether Ctrl-C ended it.
     """
@@ -116,8 +122,11 @@ class Runner:
         enqueued: deque[dict[str, Any]],
         midway: Midway,
         lookahead: int | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         self.trials: list[Trial] = []
+        self.repeats: list[Trial] = []
+        self.confirmed: list[Confirmed] = []
         self.leaders = Leaders(directions)
         self.reason: str | None = None
         self.interrupted = False
@@ -126,12 +135,13 @@ class Runner:
         self._seed = seed
         self._searcher: Searcher | Ahead = searcher
         self._executor = executor
-        self._evaluation = evaluation
+        self._tasks = TrialTasks(executor, evaluation, self.wake)
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
         self._midway = midway
         self._lookahead = lookahead
+        self._confirm = confirm
         # In deterministic mode: what has ended while a trial of a lower number runs.
         self._early: dict[int, Evaluated] = {}
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -142,7 +152,7 @@ class Runner:
         self._record: dict[str, Trial] = {}
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
-        self._stopped = False
+        self._stopped = self._is_halted = False
         self._looping = self._signalled = self._in_objective = self._is_ending = False
         self._next_number = self._n_submitted = 0
         self._seeds: dict[int, int] = {}
@@ -161,13 +171,19 @@ class Runner:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial so far; None while there is none."""
-        return self.leaders.best
+        """The best trial so far, or the winner's repeat of median value; None while there is none."""
+        return self.confirmed[0].trial if self.confirmed else self.leaders.best
 
     @property
     def n_running(self) -> int:
         """Trials in flight."""
         return len(self._in_flight)
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in flight: a trial may be several."""
+        with self._lock:
+            return self._tasks.count([future for _, future in self._in_flight.values()])
 
     @property
     def _n_open(self) -> int:
@@ -190,6 +206,7 @@ class Runner:
                 self._wait()
                 self._fill()
             self._deal_with_rest()
+            self._repeat_best()
         except KeyboardInterrupt:
             self.interrupted = True
             self.reason = "interrupted"
@@ -234,7 +251,7 @@ class Runner:
         """
         self._seconds_before = seconds
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
-        self._n_submitted = sum(trial.origin != _KNOWN for trial in (*ended, *unfinished))
+        self._n_submitted = sum(_counts(trial) for trial in (*ended, *unfinished))
         self._unfinished_before = list(unfinished)
         self._seeds = {trial.number: trial.seed for trial in (*ended, *unfinished)}
         dealt_with = list(ended)
@@ -244,16 +261,23 @@ class Runner:
             self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
         for trial in dealt_with:
             self.trials.append(trial)
+            if trial.repeat is not None:
+                self.repeats.append(trial)
+                continue
             self.leaders.add(trial)
             if trial.state is not TrialState.CANCELLED:
                 self._record[self._key(trial)] = trial
             self._watch.add(trial)
             self._check_limits()
+        if self._confirm is not None:
+            self.confirmed = confirmed(self.trials, self._directions, self._confirm)
         asked = [_as_asked(evaluated.trial) for evaluated in self._early.values()]
-        for trial in (*unfinished, *asked):
+        pending = [trial for trial in (*unfinished, *asked) if trial.repeat is None]
+        for trial in pending:
             self._pending[self._key(trial)] = trial.number
         assert isinstance(self._searcher, Searcher)
-        self._searcher.restore([*taught, *dealt_with, *unfinished, *asked])
+        known = [trial for trial in dealt_with if trial.repeat is None]
+        self._searcher.restore([*taught, *known, *pending])
 
     def interrupt(self) -> bool:
         """End the search from a signal handler, once what the loop is at is done.
@@ -268,12 +292,16 @@ class Runner:
         self._events.put(None)
         return True
 
-    def stop(self, reason: str = "stopped by the user") -> None:
+    def stop(self) -> None:
         """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
+        self._is_halted = True
+        self._stop("stopped by the user")
+
+    def _stop(self, reason: str) -> None:
         with self._lock:
             self.reason = self.reason or reason
             self._stopped = True
-            drop_tasks(self._executor, [future for _, future in self._in_flight.values() if future is not None])
+            self._tasks.drop([future for _, future in self._in_flight.values() if future is not None])
         self._events.put(None)
 
     def cancel(self, number: int) -> bool:
@@ -294,7 +322,7 @@ class Runner:
     def _fill(self) -> None:
         """Submit trials until enough are in flight."""
         while self.reason is None:
-            room = (self._lookahead or window_of(self._executor)) - self._n_open
+            room = self._room
             if self._limits.max_trials is not None:
                 if self._n_submitted >= self._limits.max_trials:
                     self.reason = f"max_trials={self._limits.max_trials} is reached"
@@ -314,6 +342,13 @@ class Runner:
                     self._take(proposal)
             if self._n_repeats >= _MAX_REPEATS and not self._n_open:
                 self.reason = "the searcher proposes only what is known already"
+
+    @property
+    def _room(self) -> int:
+        """How many trials to submit now."""
+        if self._lookahead is not None:
+            return self._lookahead - self._n_open
+        return math.ceil((window_of(self._executor) - self.n_tasks) / self._tasks.n_parts)
 
     def _next_proposals(self, n: int) -> list[Proposal]:
         if self._held is not None:
@@ -350,6 +385,7 @@ class Runner:
             self._next_number += 1
             self._n_submitted += 1
             self._pending[key] = number
+            self.confirmed = []
             trial = Trial(
                 number=number,
                 params=proposal.params,
@@ -383,14 +419,18 @@ class Runner:
             self._settle(self._unfinished(trial, CancelledError()))
             return
         self._in_objective = isinstance(self._executor, SerialExecutor)
-        known, checkpoint = self.leaders.values_for(trial), self._midway.checkpoint_of(trial)
-        future = self._executor.submit(self._evaluation, trial, known, checkpoint)
+        # Of the repeats it shows at the end which one's model is wanted.
+        future = self._tasks.submit(
+            trial,
+            lambda: [] if trial.repeat is not None else self.leaders.values_for(trial),
+            self._midway.checkpoint_of(trial),
+        )
         self._in_objective = False
         with self._lock:
             self._in_flight[trial.number] = trial, future
             late = trial.number in self._cancelled
             if self._stopped:
-                drop_tasks(self._executor, [future])
+                self._tasks.drop([future])
         future.add_done_callback(lambda _: self._events.put(trial.number))
         if late:
             cancel_task(self._executor, future)
@@ -485,8 +525,33 @@ class Runner:
         if self.reason is not None and self._lookahead is None:
             return
         for trial in self._unfinished_before:
-            if not self._stopped:
+            # The others' turn comes when the search is over, where the order of the numbers does not matter.
+            if not self._stopped and (trial.repeat is None or self._lookahead is not None):
                 self._submit(replace(trial, attempt=trial.attempt + 1))
+
+    def _repeat_best(self) -> None:
+        """Train the best configurations again, with other seeds; unless somebody has stopped the search."""
+        if self._confirm is None or self._is_halted:
+            return
+        self._stopped = False
+        wanted = deque(missing(self.trials, self._directions, self._confirm))
+        begun = {(trial.repeat_of, trial.repeat): trial for trial in self._unfinished_before}
+        if wanted:
+            logger.info("the best configurations are trained again with other seeds: %d trials", len(wanted))
+        while (wanted and not self._stopped) or self._in_flight:
+            while wanted and not self._stopped and self._room > 0:
+                original, repeat = wanted.popleft()
+                if (trial := begun.get((original.number, repeat))) is not None:
+                    self._submit(replace(trial, attempt=trial.attempt + 1))
+                    continue
+                number = self._next_number
+                self._next_number += 1
+                seed = derive_seed(self._seed, number)
+                origin = origin_of(original, repeat)
+                self._submit(Trial(number, original.params, seed, original.fidelity, origin=origin))
+            self._wait()
+        self._deal_with_rest()
+        self.confirmed = confirmed(self.trials, self._directions, self._confirm)
 
     def _settle(self, evaluated: Evaluated) -> None:
         """A trial has ended: record it and deal with it, in deterministic mode once its turn has come."""
@@ -510,8 +575,12 @@ class Runner:
 
     def _conclude(self, evaluated: Evaluated) -> None:
         trial = evaluated.trial
-        is_best = self.leaders.add(trial)
         self.trials.append(trial)
+        if trial.repeat is not None:  # the searcher has not asked for it, and no limit of the search counts it
+            self.repeats.append(trial)
+            self._listener.on_end(evaluated, False)
+            return
+        is_best = self.leaders.add(trial)
         self._listener.on_end(evaluated, is_best)
         key = self._key(trial)
         self._pending.pop(key, None)
@@ -531,7 +600,7 @@ class Runner:
             if self._lookahead is not None:
                 self.reason = reason  # what was asked for is evaluated: which trials have begun depends on the clock
             else:
-                self.stop(reason)
+                self._stop(reason)
 
     def _end_all(self) -> None:
         """Cancel what is in flight and record how it ended, within a grace time."""
@@ -556,6 +625,11 @@ class Runner:
                 with contextlib.suppress(TaskNotPicklable, BrokenExecutor, StorageError):
                     self._end(ended)
         self._deal_with_rest()
+
+
+def _counts(trial: Trial) -> bool:
+    """Whether it is one of the trials that `max_trials` is about."""
+    return trial.origin != _KNOWN and trial.repeat is None
 
 
 def _as_asked(trial: Trial) -> Trial:

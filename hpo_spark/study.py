@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import threading
 from collections import deque
@@ -16,7 +17,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox
+from hpo_spark.data.placement import placed
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
@@ -30,11 +33,12 @@ from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.pickling import large_captures
 from hpo_spark.plain import to_plain
 from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
-from hpo_spark.results.result import Result, best_first
+from hpo_spark.results.result import Result
 from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
 from hpo_spark.searchers import Searcher, has_fidelities, make_searcher
@@ -112,6 +116,9 @@ class Study:
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
         keep_models: For several objectives, how many models of the front are kept, the best in the first objective
             first; for one, the best trial's is kept. 0 for none.
+        confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
+            ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
+            value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -142,6 +149,7 @@ class Study:
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
+        confirm: Confirm | Mapping[str, Any] | None = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -154,6 +162,7 @@ class Study:
         self.directions = _check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
         self.keep_models = _check_keep_models(keep_models)
+        self.confirm = check_confirm(confirm, self.directions)
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
@@ -206,14 +215,18 @@ class Study:
 
     @property
     def best_trial(self) -> Trial | None:
-        """The best trial so far; None while there is none."""
-        ranked = best_first(self.trials, self.directions)
-        return ranked[0] if ranked else None
+        """The best trial so far, or the winner's repeat of median value; None while there is none."""
+        return self._runner.best if self._runner else None
 
     @property
     def n_running(self) -> int:
         """Trials in flight."""
         return self._runner.n_running if self._runner else 0
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in flight: a trial may be several, such as the folds of a cross-validation."""
+        return self._runner.n_tasks if self._runner else 0
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have a configuration tried next; from any thread, also while the study runs.
@@ -304,6 +317,12 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+        with placed(self.objective, executor, self.seed) as objective:
+            return self._run(executor, limits, objective)
+
+    def _run(self, executor: Executor, limits: Limits, objective: Callable[..., Any]) -> Result:
+        """Search with the objective as workers get it."""
+        with self._lock:
             self._midway = Midway(
                 self.out,
                 self.pruner,
@@ -312,7 +331,7 @@ class Study:
                 renews=self._lookahead is None,
             )
             evaluation = Evaluation(
-                self.objective,
+                objective,
                 self.seed,
                 self.fixed,
                 self.directions,
@@ -334,9 +353,15 @@ class Study:
                 self._enqueued,
                 self._midway,
                 self._lookahead,
+                self.confirm,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
+            for what in large_captures(objective):
+                logger.warning(
+                    "the objective brings %s along, which every worker process unpickles and keeps: give it as the "
+                    "objective's data, which a host has once, or load it inside the function", what,
+                )  # fmt: skip
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
             try:
@@ -398,6 +423,7 @@ class Study:
             "searcher": self._described_searcher(),
             "pruner": _plain_choice(self._pruner_choice),
             "fidelity": None if self.fidelity is None else {**self.fidelity},
+            "confirm": None if self.confirm is None else vars(self.confirm),
             "objective": _describe_objective(self.objective),
         }
 
@@ -505,8 +531,9 @@ class Study:
             self._promote(runner.best)
 
     def _keepers(self, runner: Runner) -> list[int]:
-        """Numbers of the trials that have ended and whose models are kept."""
-        return [trial.number for trial in runner.leaders.trials[: self.keep_models]]
+        """Numbers of the ended trials whose models are kept: those of all repeats, until the winner is known."""
+        chosen = [one.trial for one in runner.confirmed[:1]] or runner.repeats
+        return [trial.number for trial in (*runner.leaders.trials[: self.keep_models], *chosen)]
 
     def _promote(self, trial: Trial) -> None:
         """Have ``best/`` show the best trial."""
@@ -574,7 +601,9 @@ class Study:
     def _on_result(self, evaluated: Evaluated) -> None:
         if self._runner is not None and self._is_ours:
             # Before the record: a trial that has ended has its model, or never will.
-            self._models.receive(evaluated.trial, evaluated.sent, self._runner.leaders.accept(evaluated.trial))
+            trial = evaluated.trial
+            is_wanted = trial.repeat is not None or self._runner.leaders.accept(trial)
+            self._models.receive(trial, evaluated.sent, is_wanted)
         if self._midway is not None:
             self._midway.receive(evaluated.trial, evaluated.checkpoint)
         if self._journal is not None:
@@ -626,6 +655,7 @@ class Study:
         self, executor: Executor, runner: Runner, evaluation: Evaluation, broken: Exception | None = None
     ) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
+        self._crown(runner)
         state = "finished" if runner.best else "failed"
         if broken is not None:
             # What breaks around the search is mended, and the search goes on; nothing of it has failed.
@@ -645,12 +675,13 @@ class Study:
             versions=versions(),
             reference_point=self.reference_point,
             space=self.space,
+            confirmed=runner.confirmed,
         )
         result = self._with_models(result, runner.best)
         self._write(result)
         if state == "finished" and runner.best is not None:
             result = self._with_refit(result, executor, evaluation, runner.best)
-            result = self._with_test(result, executor, runner.best)
+            result = self._with_test(result, executor, evaluation.objective, runner.best)
             self._write(result)
         if self._journal is not None:
             self._journal_notes()
@@ -662,6 +693,19 @@ class Study:
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
         )
         return result
+
+    def _crown(self, runner: Runner) -> None:
+        """Have ``best/`` show the winner of the repeats, and let go of the others' models.
+
+        Where repeats are missing, it shows the search's best, whatever it showed when an earlier part of it had ended.
+        """
+        if not runner.repeats or runner.best is None or not self._is_ours:
+            return
+        if self._refit is not None and self._refit.get("best") != identity_of(runner.best):
+            self._refit = None
+        if self._refit is None:
+            self._promote(runner.best)
+        self._models.settle([trial.number for trial in runner.repeats], self._keepers(runner))
 
     def _write(self, result: Result) -> None:
         if self._folder is not None and self._is_ours:
@@ -697,11 +741,18 @@ class Study:
         return f"trial {best.number} has left no model{remedy}"
 
     def _with_refit(self, result: Result, executor: Executor, evaluation: Evaluation, best: Trial) -> Result:
-        """The result with a model in the place of one that was never trained, since the best value was given."""
+        """The result with a model in the place of one that was never trained, since the best value was given.
+
+        Or of one that was let go of, when an earlier end of the search had another winner.
+        """
         trains_models = getattr(self.objective, "test", None) is not None and self.keep_models
-        if not trains_models or not _is_given(best) or self._models.has(best.number) or self._refit is not None:
+        is_let_go = best.repeat is not None and self._models.problem_of(best.number) is None
+        is_missing = _is_given(best) or is_let_go
+        if not trains_models or not is_missing or self._models.has(best.number) or self._refit is not None:
             return result
         reason = f"the value of trial {best.number} was given, and no trial trained it"
+        if is_let_go:
+            reason = f"the model of trial {best.number} was not kept when the search had ended before"
         logger.info("study %s: %s: it is trained now", self.name, reason)
         try:
             evaluated = train_again(executor, evaluation, best)
@@ -733,9 +784,9 @@ class Study:
             self._journal.refit(self._refit)
         return self._with_models(result, best)
 
-    def _with_test(self, result: Result, executor: Executor, best: Trial) -> Result:
+    def _with_test(self, result: Result, executor: Executor, objective: Any, best: Trial) -> Result:
         """The result with the best model's metrics on the test part: the one time that it is touched."""
-        test = getattr(self.objective, "test", None)
+        test = getattr(objective, "test", None)
         if test is None or result.test:
             return result
         if result.models.best is None and not self._models.has(best.number):
@@ -881,16 +932,28 @@ def _plain_or_named(value: Any) -> Any:
         return repr(value)
 
 
+# What a kind of objective is made from, and its options in a study file.
+_KINDS = {
+    "keras": ("build_model", ("epochs", "batch_size", "metric")),
+    "sklearn": ("estimator", ("cv", "scoring", "all_rows")),
+    "function": ("", ()),
+}
+
+
 def _describe_objective(objective: Any) -> dict[str, Any]:
     """An objective in the form of a study file, as far as it has one."""
-    builder = getattr(objective, "build_model", None)
-    described = {"function" if builder is None else "keras": _reference(builder or objective)}
+    kind = next(kind for kind, (maker, _) in _KINDS.items() if not maker or hasattr(objective, maker))
+    maker, options = _KINDS[kind]
+    described = {kind: _said_of(getattr(objective, maker) if maker else objective)}
     if (data := getattr(objective, "data", None)) is not None:
         described["data"] = data.describe
-    for name in ("epochs", "batch_size", "metric"):
-        if builder is not None and hasattr(objective, name):
-            described[name] = getattr(objective, name)
-    return described
+    return described | {name: _said_of(getattr(objective, name)) for name in options if hasattr(objective, name)}
+
+
+def _said_of(value: Any) -> Any:
+    """A function or a class by its name, plain data as it is, and an object such as an estimator as it shows itself."""
+    said = _reference(value) if callable(value) else _plain_or_named(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", said) if isinstance(said, str) else said
 
 
 def _reference(function: Any) -> str:

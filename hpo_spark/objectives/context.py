@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from hpo_spark.checkpoints import Checkpoint
 from hpo_spark.errors import TrialPruned
 from hpo_spark.plain import to_plain
+from hpo_spark.seeds import derive_seed
 from hpo_spark.trial import Trial
 
 if TYPE_CHECKING:
     from hpo_spark.data import Dataset
 
 __all__ = ["Context"]
+
+# Keeps the shuffles of repeat n apart from the draws of trial n.
+_REPEATS = 0x4EA7
 
 
 class Context:
@@ -24,12 +28,15 @@ class Context:
     Attributes:
         number: The trial's number.
         seed: The trial's seed: initialisation, dropout. ``random``, numpy and Keras are seeded with it already.
-        study_seed: The study's seed: splits and the order of batches, alike for all trials.
+        study_seed: The study's seed: what is alike for all trials, such as the validation part.
+        shuffle_seed: Seed of the order of batches and of folds: the study's, and another for each repeat of a
+            configuration.
         fidelity: Epochs to train in all, with those of a checkpoint; None where the objective decides.
         deterministic: Whether equal seeds must give equal values, even where that is slower.
         curve: What was reported so far, ``[step, value]`` pairs.
         pruned: Why the trial is stopped early; None while it is not.
         model: The serialised model that the objective kept; None for none.
+        model_problem: Why there is none although the trial leads.
         kept_checkpoint: What the objective kept for a trial that goes on from this one; None for nothing.
         keeps_checkpoint: Whether a trial may go on from this one, so that `keep_checkpoint` is worth while.
     """
@@ -48,10 +55,12 @@ class Context:
         self.number = trial.number
         self.seed = trial.seed
         self.study_seed = study_seed
+        self.shuffle_seed = study_seed if trial.repeat is None else derive_seed(study_seed, _REPEATS, trial.repeat)
         self.fidelity = trial.fidelity
         self.deterministic = deterministic
         self.curve: list[list[float]] = []
         self.model: bytes | None = None
+        self.model_problem: str | None = None
         self._load_data = load_data
         self._keeps = keeps
         self._on_report = on_report
@@ -122,3 +131,7 @@ class Context:
     def keep_model(self, model: bytes) -> None:
         """Keep a serialised model with this trial, if no better one is known; up to 4 MB it travels with the result."""
         self.model = model
+
+    def lose_model(self, problem: str) -> None:
+        """Say why a trial that leads keeps no model; it succeeds all the same."""
+        self.model_problem = problem

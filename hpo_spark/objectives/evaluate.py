@@ -28,7 +28,10 @@ from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
 
-__all__ = ["Evaluated", "Evaluation"]
+__all__ = ["MODEL_PART", "Evaluated", "Evaluation"]
+
+# The part of a trial that trains the model to keep, beside parts 0, 1, ... that its value comes from.
+MODEL_PART = -1
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Evaluated:
         output: All that a failed one printed.
         model_name: The file of the run folder that the worker wrote the model to.
         model_problem: Why the model was left behind.
+        outcome: Of a part of a trial, what it came to: plain data.
         checkpoint: The file of the run folder that a promoted trial goes on from; None for none.
     """
 
@@ -49,6 +53,7 @@ class Evaluated:
     output: str = ""
     model_name: str | None = None
     model_problem: str | None = None
+    outcome: Any = None
     checkpoint: str | None = None
 
     @property
@@ -85,13 +90,31 @@ class Evaluation:
     midway: Place | None = None
     full_fidelity: int | None = None
 
-    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = (), checkpoint: str | None = None) -> Evaluated:
-        """Evaluate a trial.
+    @property
+    def n_parts(self) -> int:
+        """Parts of a trial that can be evaluated apart from one another; 1 where the objective has none."""
+        n_parts = getattr(self.objective, "n_parts", 1)
+        return n_parts if isinstance(n_parts, int) else 1
+
+    @property
+    def trains_models(self) -> bool:
+        """Whether a trial in parts has one more that trains the model to keep."""
+        return self.keeps_models and callable(getattr(self.objective, "train_model", None))
+
+    def __call__(
+        self,
+        trial: Trial,
+        known: Sequence[Sequence[float]] = (),
+        checkpoint: str | None = None,
+        part: int | None = None,
+    ) -> Evaluated:
+        """Evaluate a trial, or a part of it.
 
         Args:
             trial: What to evaluate.
             known: The values of the trials that none beat when this one was submitted.
             checkpoint: The file of the run folder that it goes on from; None to begin from the start.
+            part: Number of the part, or `MODEL_PART`; None for the whole.
         """
         trial = replace(trial, attempt=trial.attempt + n_lost_attempts())
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
@@ -99,24 +122,26 @@ class Evaluation:
             trial,
             self.study_seed,
             load_data,
-            functools.partial(self._keeps, known),
+            functools.partial(self.keeps, known),
             self.deterministic,
-            Reporter(self.midway, trial, renews=not self.deterministic),
+            Reporter(self.midway, trial, renews=not self.deterministic and trial.repeat is None),
             functools.partial(self._load_checkpoint, trial, checkpoint),
             self._may_be_promoted(trial),
         )
         started, clock = time.time(), time.perf_counter()
-        printed = ""
+        printed, outcome = "", None
         try:
             with seeded_alone(trial.seed):
                 params = {**self.fixed, **trial.params}
-                outcome = call_with_context(self.objective, params, context)
+                outcome = self._outcome(params, context, part)
             if context.pruned is not None:
                 raise TrialPruned(context.pruned)
-            values, metrics = self._read(outcome)
-            if trial.fidelity is not None:
-                metrics.setdefault("epochs", trial.fidelity - context.start)
-            ended: dict[str, Any] = {"state": TrialState.COMPLETED, "values": values, "metrics": metrics}
+            ended: dict[str, Any] = {"state": TrialState.COMPLETED}
+            if part is None:
+                values, metrics = self._read(outcome)
+                if trial.fidelity is not None:
+                    metrics.setdefault("epochs", trial.fidelity - context.start)
+                ended |= {"values": values, "metrics": metrics}
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
             if isinstance(error, KeyboardInterrupt) and not is_worker():
                 raise  # somebody pressed Ctrl-C
@@ -133,13 +158,23 @@ class Evaluation:
             seconds=time.perf_counter() - clock,
             host=socket.gethostname(),
         )
-        sent = self._send(finished, context.model, known)
-        kept = self._write_checkpoint(finished, context)
-        return Evaluated(finished, sent.content, printed, sent.name, sent.problem, kept)
+        sent = Sent()
+        # An objective need not have asked whether its trial may lead.
+        if part == MODEL_PART or (finished.values and self.keeps(known, finished.values)):
+            sent = self._send(finished, context)
+        return Evaluated(
+            finished,
+            sent.content,
+            printed,
+            sent.name,
+            sent.problem,
+            outcome=outcome if part is not None else None,
+            checkpoint=self._write_checkpoint(finished, context),
+        )
 
     def _may_be_promoted(self, trial: Trial) -> bool:
         """Whether a trial may go on from this one."""
-        has_place = self.midway is not None and self.full_fidelity is not None
+        has_place = self.midway is not None and self.full_fidelity is not None and trial.repeat is None
         return has_place and trial.fidelity is not None and trial.fidelity < (self.full_fidelity or 0)
 
     def _load_checkpoint(self, trial: Trial, name: str | None) -> Checkpoint | None:
@@ -153,13 +188,41 @@ class Evaluation:
             return None
         return write_checkpoint(self.midway, trial, kept.step, kept.content)
 
-    def _send(self, trial: Trial, model: bytes | None, known: Sequence[Sequence[float]]) -> Sent:
-        """Send the model of a trial that may lead, or write it; an objective need not have asked whether it does."""
-        if model is None or not trial.values or not self._keeps(known, trial.values):
-            return Sent()
-        return Sent(content=model) if self.place is None else self.place.send(trial, model)
+    def combine(self, trial: Trial, parts: Sequence[Evaluated]) -> Evaluated:
+        """The trial that parts make, with the state, values and metrics that it would have as a whole.
 
-    def _keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        Args:
+            trial: As it was submitted.
+            parts: All of them in their order, each completed.
+        """
+        known: dict[str, Any] = {
+            "curve": [pair for part in parts for pair in part.trial.curve],
+            "host": parts[0].trial.host,
+            "attempt": max(part.trial.attempt for part in parts),
+        }
+        try:
+            combine = self.objective.combine  # type: ignore[attr-defined]
+            values, metrics = self._read(combine([part.outcome for part in parts]))
+            return Evaluated(replace(trial, state=TrialState.COMPLETED, values=values, metrics=metrics, **known))
+        except Exception as error:
+            return Evaluated(replace(trial, state=TrialState.FAILED, error=_describe(error, ""), **known))
+
+    def _outcome(self, params: dict[str, Any], context: Context, part: int | None) -> Any:
+        objective: Any = self.objective
+        if part is None:
+            return call_with_context(objective, params, context)
+        if part == MODEL_PART:
+            return context.keep_model(objective.train_model(params, context))
+        return to_plain(objective.evaluate_part(params, context, part))
+
+    def _send(self, trial: Trial, context: Context) -> Sent:
+        """Send a model, or write it."""
+        if context.model is None:
+            return Sent(problem=context.model_problem)
+        return Sent(content=context.model) if self.place is None else self.place.send(trial, context.model)
+
+    def keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        """Whether a trial of these values keeps its model, where the values ``known`` are those that none beats."""
         if len(values) != len(self.directions):
             return self.keeps_models  # the whole will tell
         own = self._with_signs(values)

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class KerasObjective:
     """Builds a model for a configuration, trains it and returns its validation metric.
 
-    The order of batches depends on the study's seed and the epoch only, so that trials are compared on the same data;
-    initialisation and dropout depend on the trial's seed.
+    The order of batches depends on the study's seed and the epoch (and on the number of a repeat) only, so that trials
+    are compared on the same data; initialisation and dropout depend on the trial's seed.
 
     Args:
         build_model: ``build_model(params)`` or ``build_model(params, context)``, returning a compiled Keras model;
@@ -74,7 +74,7 @@ class KerasObjective:
         _check_count("epochs", epochs)
         _check_count("batch_size", batch_size)
         self.build_model = build_model
-        self.data = DataSource.of(data, validation)
+        self.data = DataSource.of(data, validation, keep_bytes=True)
         if sample_weight is not None:
             self.data = self.data.with_sample_weight(np.asarray(sample_weight))
         self.epochs = epochs
@@ -139,7 +139,7 @@ class KerasObjective:
             model = trainer.model
             goes_on = self._may_go_on(dataset)
             done = _take_up(model, context) if goes_on else 0
-            plan = Plan(epochs, batch_size, context.study_seed, done, class_weight=self.class_weight)
+            plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
             trainer.fit(dataset, plan, [report, *callbacks])
             history = model.history
             if goes_on and context.keeps_checkpoint:
@@ -203,12 +203,15 @@ class KerasObjective:
             if part is None:
                 return {}
             built = call_with_context(self.build_model, params, context)
-            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
+            built(next(iter(part.x))[0] if part.is_stream else part.inputs(slice(1)))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
                 built.load_weights(path)
-            return Trainer(built, part).evaluate(part)
+            trainer = Trainer(built, part)
+            scores = trainer.evaluate(part)
+            trainer.release()
+            return scores
         finally:
             forget_models()
 
