@@ -38,8 +38,8 @@ def fingerprint(objective: Any) -> dict[str, str]:
 
 
 def _function_of(objective: Any) -> Any:
-    for name in ("build_model", "function", "func"):
-        if (inner := getattr(objective, name, None)) is not None and callable(inner):
+    for name in ("build_model", "estimator", "function", "func"):
+        if (inner := getattr(objective, name, None)) is not None and (callable(inner) or name == "estimator"):
             return _function_of(inner)
     return inspect.unwrap(objective) if inspect.isroutine(objective) else objective
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpo_spark.errors import DataError
 
-__all__ = ["Dataset", "Part", "Validation", "as_dataset", "parse_validation", "split"]
+__all__ = ["Dataset", "Part", "Unsplit", "Validation", "as_dataset", "parse_validation", "split"]
 
 # Tells the generator of the split from others that are seeded with the study's seed.
 _SPLIT_STREAM = 0x5B11
@@ -142,6 +142,11 @@ class Dataset:
         train = self.train if self.validation is None else self.train.joined(self.validation)
         return Dataset(train, None, self.test)
 
+    def without_test(self) -> Dataset:
+        """The same rows, with the test part among those to fit."""
+        train = self.train if self.test is None else self.train.joined(self.test)
+        return Dataset(train, self.validation)
+
     @property
     def is_streamed(self) -> bool:
         """Whether any part is a ``tf.data.Dataset``."""
@@ -182,6 +187,13 @@ class Validation:
     last: bool = False
 
 
+@dataclass(frozen=True)
+class Unsplit:
+    """No row is a validation part, since the objective cuts folds: of the training rows, or of all rows."""
+
+    all_rows: bool = False
+
+
 def parse_validation(text: float | str | None) -> Validation | None:
     """Read ``0.15`` or ``"last 0.15"``.
 
@@ -201,18 +213,24 @@ def parse_validation(text: float | str | None) -> Validation | None:
     return Validation(share, last)
 
 
-def split(dataset: Dataset, validation: Validation | None, seed: int) -> Dataset:
+def split(dataset: Dataset, validation: Validation | Unsplit | None, seed: int) -> Dataset:
     """Cut the validation part from the training rows, unless the dataset brings its own.
 
     Args:
         dataset: What to split.
-        validation: Which rows to cut off; None for a share of 0.15, or the part that the dataset has.
+        validation: Which rows to cut off; None for a share of 0.15, or the part that the dataset has. `Unsplit` joins
+            that to the training rows.
         seed: The study's seed.
 
     Raises:
         DataError: If the dataset has a validation part and ``validation`` asks for another one, or if there is nothing
             to cut it from.
     """
+    if isinstance(validation, Unsplit):
+        if dataset.is_streamed:
+            raise DataError("A tf.data.Dataset cannot be cut into folds: return arrays from the loading function.")
+        whole = dataset.without_validation()
+        return whole.without_test() if validation.all_rows else whole
     if dataset.validation is not None:
         if validation is not None:
             raise DataError("The data brings a validation part of its own; leave the option 'validation' out.")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data.columns import Columns
-from hpo_spark.data.dataset import Dataset, as_dataset, parse_validation, split
+from hpo_spark.data.dataset import Dataset, Unsplit, Validation, as_dataset, parse_validation, split
 from hpo_spark.data.files import CsvFile, NpyFiles, NpzFile
 from hpo_spark.data.named import NAMES, Digits, Mnist
 from hpo_spark.data.parquet import ParquetFiles
@@ -52,7 +52,7 @@ class DataSource:
 
     def __init__(self, recipe: Recipe, validation: float | str | None = None, keep_bytes: bool = False) -> None:
         self.recipe = recipe
-        self._validation = parse_validation(validation)
+        self._validation: Validation | Unsplit | None = parse_validation(validation)
         self._keeps_bytes = keep_bytes
         self._identity = uuid.uuid4().hex
 
@@ -107,6 +107,16 @@ class DataSource:
         """The same with another recipe."""
         source = DataSource(recipe, None, self._keeps_bytes)
         source._validation = self._validation
+        return source
+
+    def unsplit(self, all_rows: bool = False) -> DataSource:
+        """The same data without a validation part, for an objective that cuts folds.
+
+        Args:
+            all_rows: Whether the rows of the test part are among the training rows too; nothing is left to test on.
+        """
+        source = DataSource(self.recipe, None, self._keeps_bytes)
+        source._validation = Unsplit(all_rows)
         return source
 
     @property

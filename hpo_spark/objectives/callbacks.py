@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpo_spark.errors import MissingExtra
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 
@@ -142,7 +144,9 @@ def _named(name: str, options: Mapping[str, Any], context: Context, has_validati
     options = dict(options)
     if "monitor" in known and not has_validation:
         options["monitor"] = options.get("monitor", "val_loss").removeprefix("val_")
-    if "log_dir" in options:
+    if name == "tensorboard":
+        if importlib.util.find_spec("tensorboard") is None:
+            raise MissingExtra("The callback 'tensorboard'", "TensorBoard", "tensorboard")
         options["log_dir"] = f"{options['log_dir']}/trial-{context.number}"
     return getattr(keras.callbacks, kind)(**options)
 

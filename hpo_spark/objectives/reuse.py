@@ -61,7 +61,7 @@ def borrow(model: Any, part: Part) -> Loan:
 def give_back(loan: Loan, part: Part) -> None:
     """Keep a program for a later trial, unless a callback has made something else of its model."""
     model = loan.program.model
-    if loan.structure is None or structure_of(model, part) != loan.structure:
+    if loan.structure is None or _n_bytes(loan) > _MAX_BYTES or structure_of(model, part) != loan.structure:
         return
     model.history = None
     with _lock:
@@ -88,5 +88,6 @@ def _copy_state(source: Any, target: Any) -> None:
 
 
 def _n_bytes(loan: Loan) -> int:
-    variables = state_variables(loan.program.model)
-    return sum(math.prod(variable.shape) * 8 for variable in variables)
+    return sum(
+        variable.value.dtype.size * math.prod(variable.shape) for variable in state_variables(loan.program.model)
+    )

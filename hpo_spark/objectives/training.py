@@ -7,6 +7,7 @@ epoch; since the order of an epoch's batches derives from its number, stopping a
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from hpo_spark.data import Dataset, Part
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import borrow, give_back, state_variables
 
-__all__ = ["Plan", "Trainer", "batch_order", "load_state", "state_of"]
+__all__ = ["Plan", "Trainer", "batch_order", "dump_state", "load_state", "read_state", "state_of"]
 
 # Tells the generator of the batch order from others that are seeded with the study's seed.
 _ORDER_STREAM = 0x0BDE
@@ -63,6 +64,19 @@ def load_state(model: Any, state: Sequence[Any]) -> None:
     """Give a model the state that `state_of` took from one like it."""
     for variable, value in zip(state_variables(model), state, strict=True):
         variable.assign(value)
+
+
+def dump_state(state: Sequence[Any]) -> bytes:
+    """A model's state as a file's content."""
+    file = io.BytesIO()
+    np.savez(file, *state)
+    return file.getvalue()
+
+
+def read_state(content: bytes) -> list[Any]:
+    """The state that `dump_state` wrote."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
 
 
 @dataclass(frozen=True)

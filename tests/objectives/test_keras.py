@@ -239,6 +239,14 @@ def test_nothing_of_a_trial_is_left_for_the_next(pool):
     assert seen[0] == seen[2] == alone
 
 
+def test_a_process_loads_its_data_once(pool):
+    objective = KerasObjective(models.tiny, models.counted, epochs=1)
+    before = pool.submit(models.counted).result(timeout=60) and evaluate(pool, models.loads)[0].value
+    for number in range(3):
+        assert evaluate(pool, objective, number=number)[0].state is TrialState.COMPLETED
+    assert evaluate(pool, models.loads)[0].value == before + 1
+
+
 def test_tensorflow_gets_as_many_threads_as_the_task_has_cores(pool):
     evaluate(pool, KerasObjective(models.tiny, "digits", epochs=1))
     trial, _ = evaluate(pool, models.threads)

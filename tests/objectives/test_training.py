@@ -21,21 +21,29 @@ def test_a_training_is_what_fit_makes_of_the_same_batches(pool):
     assert {name: far for name, far in found.items() if not far < 1e-5} == {}
 
 
-def test_a_trial_after_another_of_its_structure_is_as_if_it_were_the_first_and_compiles_nothing(pool):
-    found = in_trial_process(pool, trainings.reuse)
+def test_other_models_train_as_by_fit_too(pool):
+    found = in_trial_process(pool, trainings.other_models)
+    assert {name: far for name, far in found.items() if not far < 1e-5} == {}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [trainings.SOME, pytest.param([*trainings.OPTIMIZERS], marks=[pytest.mark.storm, pytest.mark.timeout(600)])],
+    ids=["some", "all"],
+)
+def test_a_trial_after_another_of_its_structure_is_as_if_it_were_the_first_and_compiles_nothing(pool, names):
+    found = in_trial_process(pool, trainings.reuse, names)
     assert {name: far for name, (far, _) in found.items() if far != 0} == {}
     builds = {name: n_builds for name, (_, n_builds) in found.items()}
     assert builds.pop("Nadam") == 2  # it has state that it does not tell of
     assert set(builds.values()) == {1}
 
 
-def test_what_is_not_keras_own_is_not_shared_and_trains_as_by_fit(pool):
-    found = in_trial_process(pool, trainings.kept)
-    assert {name: n_kept for name, (n_kept, _) in found.items()} == {
+def test_what_is_not_keras_own_is_not_shared(pool):
+    assert in_trial_process(pool, trainings.kept) == {
         **dict.fromkeys(trainings.SHARED, 1),
         **dict.fromkeys(trainings.NOT_SHARED, 0),
     }
-    assert {name: far for name, (_, far) in found.items() if not far < 1e-5} == {}
 
 
 def test_stopping_and_going_on_equals_one_run(pool):
