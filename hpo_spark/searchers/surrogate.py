@@ -105,8 +105,8 @@ def _fitted(signal: Genes, noise: float, scores: Genes) -> tuple[Genes, Genes, f
 def _solved(root: Genes, sides: Genes, transposed: bool = False) -> Genes:
     """What a lower triangle, or its transpose, takes to these right-hand sides.
 
-    By LAPACK, since scipy's `solve_triangular` checks for longer than it solves. LAPACK has columns first: the triangle,
-    as it lies in memory, is its transpose there.
+    By LAPACK, since scipy's `solve_triangular` checks for longer than it solves. LAPACK has columns first: what lies in
+    memory is the triangle's transpose there.
     """
     solved, _ = lapack.dtrtrs(root.T, sides, lower=0, trans=int(not transposed))
     return np.asarray(solved)
