@@ -97,7 +97,7 @@ def _fitted(signal: Genes, noise: float, scores: Genes) -> tuple[Genes, Genes, f
     """The Cholesky factor of the covariance, the scores that it whitens, and the variance of the signal."""
     covariance = signal.copy()
     covariance.flat[:: len(scores) + 1] += noise
-    root = np.linalg.cholesky(covariance)
+    root = np.asarray(np.linalg.cholesky(covariance), dtype=float)
     white = _solved(root, scores)
     return root, white, max(float(white @ white) / len(scores), 1e-9)
 
