@@ -125,7 +125,7 @@ def test_a_fingerprint_follows_code_and_not_its_text(tmp_path, monkeypatch):
 
 def test_what_makes_any_searcher_depends_on_all():
     reached = fingerprint._reached(["hpo_spark.searchers"])
-    assert {"hpo_spark.searchers.evolution", "hpo_spark.searchers.surrogate", "hpo_spark.space"} <= set(reached)
+    assert {"hpo_spark.searchers.evolution", "hpo_spark.searchers.parzen", "hpo_spark.space"} <= set(reached)
     assert "hpo_spark.searchers.genetic" not in fingerprint._reached(["hpo_spark.searchers.evolution"])
 
 

@@ -1,14 +1,19 @@
-"""Asynchronous steady-state elitist evolution on DEAP's toolbox, its children screened by a surrogate: the default.
+"""Asynchronous steady-state elitist evolution on DEAP's toolbox, its children screened by two surrogates: the default.
 
     start     a Latin hypercube
     each ask  breed children of the best trials, by crossover and mutation, and add all neighbours of the very best;
-              propose the new one that is expected to improve most, by a Gaussian process over the trials' ranks
+              propose, by turns, the new one that
+              - is expected to improve most, by a Gaussian process over the trials' ranks, or
+              - has most in common with good trials rather than others, by two Parzen windows
 
-Nothing waits: whatever has ended by now is the population. A repeat is never proposed.
+Nothing waits: whatever has ended by now is the population. A repeat is never proposed. The process refines what is best
+so far and may stay in its valley; the windows, which rest on more good trials than one, do not follow it there.
 
 References:
     Jin (2011), "Surrogate-assisted evolutionary computation: recent advances and future challenges", Swarm and
     Evolutionary Computation 1, 61-70: the screen, there called pre-selection.
+    Hoffman, Brochu and de Freitas (2011), "Portfolio allocation for Bayesian optimization", UAI: several criteria are
+    more robust than any one of them.
     McKay, Beckman and Conover (1979), Technometrics 21, 239-245: the start.
 """
 
@@ -25,6 +30,7 @@ from hpo_spark.searchers.breeding import Breeder, complete_toolbox
 from hpo_spark.searchers.genome import Genes, Genome, Individual, mutate_mixed
 from hpo_spark.searchers.history import Known
 from hpo_spark.searchers.options import check_shares, check_whole
+from hpo_spark.searchers.parzen import log_density, n_good
 from hpo_spark.searchers.surrogate import expected_improvement, rank_scores
 from hpo_spark.searchers.threads import one_thread
 from hpo_spark.seeds import derive_seed, seeded
@@ -37,9 +43,9 @@ __all__ = ["EvolutionSearcher"]
 _STREAM = 0xE701
 # Batches without a new child, before the neighbourhood counts as used up.
 _MAX_ATTEMPTS = 10
-# Trials that the surrogate sees: half of them the best, the others spread evenly over the rest.
+# Trials that the surrogates see: half of them the best, the others spread evenly over the rest.
 _MAX_POINTS = 100
-# Running trials that it sees.
+# Running trials that they see.
 _MAX_PENDING = 32
 # To which a child's promise is rounded: sums differ in the last digits from one processor to another.
 _DIGITS = 9
@@ -151,7 +157,7 @@ class EvolutionSearcher(SequentialSearcher):
         return None
 
     def _promise(self, at: Genes) -> Genes:
-        """What is expected of children, shape (children, genes): their improvement on the best."""
+        """What is expected of children, shape (children, genes), by the screen whose turn it is."""
         ranked = self.history.ranked
         n_best = min(len(ranked), _MAX_POINTS // 2)
         rest = np.linspace(n_best, len(ranked) - 1, min(len(ranked) - n_best, _MAX_POINTS - n_best)).astype(int)
@@ -160,6 +166,10 @@ class EvolutionSearcher(SequentialSearcher):
         genes = np.array([self._genes[known.key] for known in chosen])
         running = self.history.pending[:_MAX_PENDING]
         pending = np.array([self._genome.encode(params) for params in running]).reshape(-1, len(self.space))
+        if self._n_asked % 2 == 0:
+            good, others = np.split(genes, [n_good(len(ranked))])
+            bad = np.concatenate([others, pending])
+            return log_density(self._genome, good, at) - log_density(self._genome, bad, at)
         worst = self.history.worst_loss
         losses = np.array([worst if (loss := known.loss) is None else loss for known in chosen])
         scores = rank_scores(places, losses, len(ranked))

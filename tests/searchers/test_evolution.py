@@ -1,11 +1,12 @@
 import random
 import statistics
 
+import numpy as np
 import pytest
 from deap import base, tools
 
 from hpo_spark import Choice, ConfigError, Float, Int, SearchSpace, SerialExecutor, Study
-from hpo_spark.searchers import make_searcher
+from hpo_spark.searchers import evolution, make_searcher
 from hpo_spark.trial import Trial, TrialState
 
 SPACE = SearchSpace(
@@ -53,6 +54,19 @@ def test_a_report_can_tell_where_a_trial_came_from():
     children = [trial for trial in result.trials if trial.origin["by"] == "evolution"]
     assert len(children) > 20
     assert all(max(trial.origin["parents"]) < trial.number for trial in children)
+
+
+def test_two_screens_take_turns(monkeypatch):
+    turns = []
+
+    def screen(name):
+        return lambda *args: turns.append(name) or np.zeros(len(args[-1]))
+
+    monkeypatch.setattr(evolution, "expected_improvement", screen("process"))
+    monkeypatch.setattr(evolution, "log_density", screen("window"))
+    with SerialExecutor() as executor:
+        Study(SPACE, loss, "evolution", "minimize", 0).run(executor, max_trials=14)
+    assert turns == ["window", "window", "process"] * 2
 
 
 def test_operators_can_be_replaced():
