@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ParamSpec
@@ -132,6 +132,10 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
             code = WRONG
         except StorageError as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            code = INTERRUPTED
+        except BrokenExecutor as error:
+            say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
+            errors.print(say, markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except KeyboardInterrupt:
             errors.print("hpo-spark: interrupted.")
@@ -285,10 +289,10 @@ def check(
     _log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
-    study.prepare()
     if file.model.executor == "spark":
         check_environment(master)
     with _open_executor(file, master) as pool:
+        study.prepare()  # once more: what Spark reads can be looked at only now
         found = preflight(pool, study.objective)
     console.print(workers_table(found))
     for warning in found.warnings:
@@ -369,7 +373,7 @@ def _require(found: Preflight) -> None:
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
-    live = LiveProgress(console, lambda: slots_of(pool), file.limits.max_trials) if console.is_terminal else None
+    live = LiveProgress(console, lambda: slots_of(pool), _n_trials(file, study)) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
@@ -378,6 +382,12 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
     finally:
         if live is not None:
             live.stop()
+
+
+def _n_trials(file: StudyFile, study: Study) -> int | None:
+    """Trials that there will be, repeats included; None where nobody knows."""
+    limit, confirm = file.limits.max_trials, study.confirm
+    return limit if limit is None or confirm is None else limit + confirm.top_k * confirm.repeats
 
 
 def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:

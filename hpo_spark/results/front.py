@@ -12,7 +12,6 @@ from functools import cache
 
 import numpy as np
 from deap import base
-from deap.benchmarks import tools
 
 __all__ = ["front_of", "hypervolume"]
 
@@ -48,6 +47,8 @@ def hypervolume(losses: Losses, reference: Sequence[float]) -> float:
         A number of 0 or more, in the product of the objectives' units. The time it takes grows exponentially with the
         objectives: with six, 1,000 points of a front take about 2 s.
     """
+    from deap.benchmarks import tools  # it imports much of scipy
+
     inside = [point for point in losses if all(own < worst for own, worst in zip(point, reference, strict=True))]
     if not inside:
         return 0.0

@@ -124,24 +124,25 @@ def are_gone(pids):
     return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
-def begin(path, number, seconds):
+def begin(path, number, gate):
     with open(path, "a") as file:
         file.write(f"{number} ")
-    time.sleep(seconds)
+    wait_until(gate.exists, seconds=60)
 
 
 def test_what_has_begun_is_not_dropped_whatever_the_order(make, tmp_path):
     """Submitted at once, tasks reach Spark in any order; as many as there are slots begin."""
     with make(slots=2) as executor:
         for attempt in range(4):
-            path = tmp_path / str(attempt)
-            futures = [executor.submit(begin, path, number, 1.0) for number in range(4)]
+            path, gate = tmp_path / str(attempt), tmp_path / f"gate-{attempt}"
+            futures = [executor.submit(begin, path, number, gate) for number in range(4)]
             wait_until(lambda path=path: path.exists() and len(path.read_text().split()) == 2)
             time.sleep(0.3)  # what Spark tells of its jobs is a little late
             dropped = drop_tasks(executor, futures)
             begun = [futures[int(number)] for number in path.read_text().split()]
             assert not set(begun) & set(dropped)
             assert len(dropped) == 2
+            gate.touch()
             for future in begun:
                 future.result(timeout=60)
             for future in dropped:
@@ -164,7 +165,8 @@ def command_of(process):
 
 def test_processes_are_started_before_the_first_task(make):
     def trial_processes():
-        found = [process for process in psutil.process_iter() if "executors.child" in command_of(process)]
+        family = psutil.Process().children(recursive=True)
+        found = [process for process in family if "executors.child" in command_of(process)]
         return sum(process.pid == os.getsid(process.pid) for process in found)  # their guardians lead no session
 
     before = trial_processes()
@@ -191,14 +193,14 @@ def test_processes_that_a_task_leaves_end_with_it(make):
 
 
 def wait_for_children(_):
-    subprocess.Popen(["true"])
+    child = subprocess.Popen(["true"])  # one that nothing holds is waited for by Popen itself
     n_ended = 0
     try:
         while True:
             os.wait()
             n_ended += 1
     except ChildProcessError:
-        return n_ended
+        return n_ended * bool(child)
 
 
 def test_a_task_may_wait_for_all_its_children(make):

@@ -18,6 +18,7 @@ from hpo_spark.errors import ConfigError
 from hpo_spark.journal import read_record
 
 PROGRAM = Path(__file__).with_name("on_spark.py")
+BINARIES = Path(sys.executable).parent
 
 
 def ended_in(folder):
@@ -83,44 +84,65 @@ def slow(params):
 """
 
 
-@pytest.mark.parametrize("under_submit", [False, True], ids=["hpo-spark", "spark-submit"])
-def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, under_submit):
-    (tmp_path / "study.yaml").write_text(STUDY)
-    (tmp_path / "my_objective.py").write_text(OBJECTIVE)
-    binaries = Path(sys.executable).parent
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
-    start = [binaries / "hpo-spark"]
+def start(folder, under_submit):
+    """The search as a process, in a session of its own, once some of its trials have ended."""
+    (folder / "study.yaml").write_text(STUDY)
+    (folder / "my_objective.py").write_text(OBJECTIVE)
+    begin = [BINARIES / "hpo-spark"]
     if under_submit:
-        start = [binaries / "spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false",
-                 root / "jobs" / "tune.py"]  # fmt: skip
+        begin = [BINARIES / "spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false",
+                 Path(__file__).parents[2] / "jobs" / "tune.py"]  # fmt: skip
     master = [] if under_submit else ["--master", "local[2]"]
-    command = [*start, "run", "study.yaml", "--out", "run", "--resume", *master]
-    options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-                               text=True, **options)  # fmt: skip
+    command = [*begin, "run", "study.yaml", "--out", "run", "--resume", *master]
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, **options(folder)
+        )
+    deadline = time.monotonic() + 120
+    while len(ended_in(folder)) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    return process
+
+
+def options(folder):
+    path = f"{BINARIES}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"}
+    return {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL}
+
+
+@pytest.mark.parametrize("target", ["hpo-spark", "driver", "jvm", pytest.param("group", marks=pytest.mark.faults)])
+def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, target):
+    """Whoever gets it: the command; or under spark-submit its Python driver, its JVM, or all that it started."""
+    process = start(tmp_path, under_submit=target != "hpo-spark")
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     try:
-        deadline = time.monotonic() + 120
-        while len(ended_in(tmp_path)) < 3 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.1)
-        family = psutil.Process(process.pid).children(recursive=True)
-        drivers = [child for child in family if "python" in child.name() and "tune.py" in " ".join(child.cmdline())]
         began = time.monotonic()
-        (drivers[0] if under_submit else process).send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        if target == "driver":
+            (driver,) = [
+                child for child in family if "python" in child.name() and "tune.py" in " ".join(child.cmdline())
+            ]
+            driver.send_signal(signal.SIGTERM)
+        elif target == "group":
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=15)
         seconds = time.monotonic() - began
+        errors = (tmp_path / "errors").read_text()
+        assert not [child for child in alive if child.is_running() and child.status() != "zombie"], errors
+        assert seconds < 15
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 75, errors
-    assert seconds < 15
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not [child for child in alive if child.is_running() and child.status() != "zombie"]
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["state"] == "interrupted"
+        for left in family:
+            if left.is_running():
+                left.kill()
+    if target in ("hpo-spark", "driver"):
+        assert process.returncode == 75, errors
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["state"] == "interrupted", errors
     before = ended_in(tmp_path)
     assert 3 <= len(before) < 24
-    again = subprocess.run([binaries / "hpo-spark", "resume", "run", "--executor", "processes"], capture_output=True,
-                           text=True, timeout=200, check=False, **options)  # fmt: skip
+    again = subprocess.run([BINARIES / "hpo-spark", "resume", "run", "--executor", "processes"], capture_output=True,
+                           text=True, timeout=200, check=False, **options(tmp_path))  # fmt: skip
     assert again.returncode == 0, again.stderr
     after = ended_in(tmp_path)
     assert sorted(after) == list(range(24))

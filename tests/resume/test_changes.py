@@ -1,0 +1,160 @@
+"""A search that goes on with a changed study: what may differ is said, what may not is refused, --force begins anew."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo_spark import Choice, Float, SearchSpace, SerialExecutor, Study
+from hpo_spark.errors import ConfigError
+from hpo_spark.journal import read_record
+
+HPO_SPARK = Path(sys.executable).parent / "hpo-spark"
+SPACE = {"x": Float(0.0, 1.0), "kind": Choice(["a", "b"])}
+
+
+def height(params):
+    return params["x"]
+
+
+def other_height(params):
+    return params["x"] + 1.0
+
+
+def make(out, objective=height, space=SPACE, searcher="random", direction="maximize", seed=3, **options):
+    return Study(SearchSpace(**space), objective, searcher, direction, seed, out, **options)
+
+
+def go(study, n_trials):
+    with SerialExecutor() as executor:
+        return study.run(executor, n_trials)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    out = tmp_path / "run"
+    go(make(out), 6)
+    return out
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("searcher", ["random", "evolution", "de"])
+def test_a_larger_budget_goes_on(tmp_path, searcher, deterministic, caplog):
+    caplog.set_level(logging.INFO, "hpo_spark")
+    options = {"searcher": searcher, "deterministic": deterministic}
+    before = go(make(tmp_path / "run", **options), 12)
+    after = go(make(tmp_path / "run", **options, resume=True), 20)
+    whole = go(make(tmp_path / "whole", **options), 20)
+    assert len(after.trials) == 20
+    assert after.trials[:12] == before.trials
+    assert "study.max_trials: 12 -> 20" in caplog.text
+    if deterministic:
+        assert [trial.params for trial in after.trials] == [trial.params for trial in whole.trials]
+
+
+def test_a_finished_search_that_is_resumed_runs_nothing(begun):
+    journal = (begun / "journal.jsonl").read_text()
+    result = go(make(begun, resume=True), 6)
+    assert len(result.trials) == 6
+    added = (begun / "journal.jsonl").read_text().removeprefix(journal)
+    assert '"kind":"ask"' not in added and '"kind":"tell"' not in added
+
+
+def test_another_searcher_learns_from_what_was_done(begun, caplog):
+    caplog.set_level(logging.INFO, "hpo_spark")
+    result = go(make(begun, searcher="de", resume=True), 12)
+    assert len(result.trials) == 12
+    assert "searcher: random -> de" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"space": {**SPACE, "x": Float(0.0, 2.0)}}, "space.x"),
+        ({"space": {"x": SPACE["x"]}}, "space.kind"),
+        ({"space": dict(reversed(SPACE.items()))}, "space"),
+        ({"direction": "minimize"}, "study.direction: maximize -> minimize"),
+        ({"seed": 4}, "study.seed: 3 -> 4"),
+        ({"deterministic": True}, "study.deterministic"),
+        ({"fixed": {"units": 3}}, "fixed.units: none -> 3"),
+        ({"objective": other_height}, "objective.function"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_must_not_change_is_refused_and_the_folder_stays(begun, changed, said):
+    before = {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match=r"differs in what must not change: .*--force") as caught:
+        go(make(begun, **changed, resume=True), 9)
+    assert said in str(caught.value)
+    assert {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()} == before
+
+
+def test_force_takes_the_old_trials_as_a_warm_start(begun):
+    old = read_record(begun).ended
+    best = max(old, key=lambda trial: trial.value)
+    wider = {**SPACE, "x": Float(0.0, 2.0)}
+    result = go(make(begun, space=wider, resume=True, force=True), 5)
+    assert [trial.number for trial in result.trials] == [0, 1, 2, 3, 4]
+    assert result.trials[0].params == best.params, "the best of the old ones is tried first"
+    # It is now a study like any other.
+    again = go(make(begun, space=wider, resume=True), 8)
+    assert again.trials[:5] == result.trials
+    assert len(again.trials) == 8
+
+
+def test_without_resume_a_folder_that_holds_a_study_is_refused(begun):
+    with pytest.raises(ConfigError, match=r"holds a study already.*--resume"):
+        go(make(begun), 6)
+
+
+def test_what_was_enqueued_survives(tmp_path):
+    class Stop:
+        def on_trial_end(self, study, trial):
+            if trial.number == 0:
+                study.enqueue({"x": 0.123, "kind": "b"})
+                study.stop()
+
+    out = tmp_path / "run"
+    go(make(out, callbacks=[Stop()]), 9)
+    result = go(make(out, resume=True), 9)
+    wanted = [trial for trial in result.trials if trial.params == {"x": 0.123, "kind": "b"}]
+    assert len(wanted) == 1
+    assert wanted[0].origin == {"by": "user"}
+
+
+FILE = """\
+study: {seed: 1, max_trials: 5}
+space:
+  x: {float: [0.0, 1.0]}
+objective: {function: objective.py:height}
+executor: serial
+"""
+
+
+def hpo(*words, cwd):
+    return subprocess.run([HPO_SPARK, *words], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_says_what_changed(tmp_path):
+    (tmp_path / "study.yaml").write_text(FILE)
+    (tmp_path / "objective.py").write_text("def height(params):\n    return params['x']\n")
+    first = hpo("run", "study.yaml", "--out", "run", "--resume", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = hpo("run", "study.yaml", "--out", "run", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "hpo-spark resume run" in again.stderr
+    more = hpo("resume", "run", "--set", "study.max_trials=8", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "study.max_trials: 5 -> 8" in more.stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["trials"] == 8
+    (tmp_path / "objective.py").write_text("def height(params):\n    return 2 * params['x']\n")
+    refused = hpo("resume", "run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "the objective's code" in refused.stderr and "--force" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    anew = hpo("resume", "run", "--force", cwd=tmp_path)
+    assert anew.returncode == 0, anew.stderr
+    assert "8 trials are a warm start" in anew.stdout
