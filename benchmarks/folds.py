@@ -6,6 +6,8 @@
 Each trial cross-validates a random forest with 5 folds on the digits, some seconds of work on one core, and a trial
 that leads fits one more forest, to keep. One and two slots take turns, and each has run a trial before, so that nothing
 is imported or started meanwhile. Both have the same trials with the same values, which is checked.
+
+With ``--work sleep`` a fit sleeps for a second instead: what remains is the stage's own, whoever else uses the cores.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
 from hpo_spark import Float, Int, ProcessExecutor, SearchSpace, SklearnObjective, SparkExecutor, Study
@@ -31,11 +34,29 @@ from hpo_spark.versions import versions
 GOAL = 1.7
 SLOTS = (1, 2)
 SPACE = SearchSpace(n_estimators=Int(250, 350), max_features=Float(0.1, 0.3))
+# Rows that a fit of one second has, four fifths of the digits that are not the test part.
+_ROWS_A_SECOND = 1150
 
 
-def search(executor: Executor, n_trials: int) -> tuple[float, Any]:
+class Sleeper(DummyClassifier):
+    """A forest that takes its time, and does nothing else."""
+
+    def __init__(self, n_estimators: int = 300, max_features: float = 0.2, random_state: int | None = None) -> None:
+        super().__init__(random_state=random_state)
+        self.n_estimators, self.max_features = n_estimators, max_features
+
+    def fit(self, x: Any, y: Any, sample_weight: Any = None) -> Sleeper:
+        """Sleep, as long as there are rows."""
+        time.sleep(len(x) / _ROWS_A_SECOND)
+        return super().fit(x, y, sample_weight)
+
+
+WORK = {"forest": RandomForestClassifier, "sleep": Sleeper}
+
+
+def search(executor: Executor, work: str, n_trials: int) -> tuple[float, Any]:
     """Seconds of a search, and its trials."""
-    objective = SklearnObjective(RandomForestClassifier, "digits", cv=5, scoring="accuracy")
+    objective = SklearnObjective(WORK[work], "digits", cv=5, scoring="accuracy")
     study = Study(SPACE, objective, "random", seed=7)
     began = time.perf_counter()
     result = study.run(executor, n_trials)
@@ -64,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--executors", nargs="+", default=["spark", "processes"], choices=["spark", "processes"])
     parser.add_argument("--trials", nargs="+", type=int, default=[1, 3], help="trials of a search")
+    parser.add_argument("--work", default="forest", choices=WORK, help="what a fit does")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     arguments = parser.parse_args()
 
@@ -74,11 +96,11 @@ def main() -> None:
     for kind in arguments.executors:
         with executors(kind) as by_slots:
             for executor in by_slots.values():
-                search(executor, 1)
+                search(executor, arguments.work, 1)
             for n_trials in arguments.trials:
                 seconds: dict[int, list[float]] = {slots: [] for slots in SLOTS}
                 for _ in range(arguments.rounds):
-                    found = {slots: search(executor, n_trials) for slots, executor in by_slots.items()}
+                    found = {slots: search(executor, arguments.work, n_trials) for slots, executor in by_slots.items()}
                     for slots in SLOTS:
                         seconds[slots].append(found[slots][0])
                     if sorted(found[1][1]) != sorted(found[2][1]):
