@@ -66,7 +66,7 @@ class LiveProgress(Callback):
 
     def on_trial_end(self, study: Study, trial: Trial) -> None:
         """Write the reason of a failure above the line."""
-        if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
+        if trial.state not in (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED):
             self._console.print(Text(f"trial {trial.number} {trial.state.lower()}: {trial.reason}", style="red"))
 
     def on_study_end(self, study: Study, result: Result) -> None:
@@ -83,16 +83,19 @@ class LiveProgress(Callback):
         study = self._study
         assert study is not None
         trials, best, seconds = study.trials, study.best_trial, time.monotonic() - self._started
-        n_failed = sum(trial.values is None for trial in trials)
+        n_pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
+        n_failed = sum(trial.values is None for trial in trials) - n_pruned
         of = f"/{self._max_trials}" if self._max_trials else ""
         parts: list[Any] = [Text(study.name, style="bold"), f"trials {len(trials)}{of}"]
+        if n_pruned:
+            parts.append(f"pruned {n_pruned}")
         if n_failed:
             parts.append(f"[red]failed {n_failed}[/red]")
         parts.append(
             f"best [bold green]{format_value(best.value)}[/bold green] (trial {best.number})" if best else "best -"
         )
         slots = self._slots()
-        parts.append(f"slots {min(study.n_running, slots)}/{slots}")
+        parts.append(f"slots {min(study.n_tasks, slots)}/{slots}")
         parts.append(f"{_clock(seconds)} gone")
         if self._max_trials and trials:
             parts.append(f"{_clock(seconds / len(trials) * (self._max_trials - len(trials)))} left")

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hpo_spark.data import DataSource
+from hpo_spark.data import Dataset, DataSource
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_callbacks
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.objectives.reuse import forget_programs
-from hpo_spark.objectives.training import Plan, Trainer
+from hpo_spark.objectives.training import Plan, Trainer, dump_state, load_state, read_state, state_of
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class KerasObjective:
     """Builds a model for a configuration, trains it and returns its validation metric.
 
-    The order of batches depends on the study's seed and the epoch only, so that trials are compared on the same data;
-    initialisation and dropout depend on the trial's seed.
+    The order of batches depends on the study's seed and the epoch (and on the number of a repeat) only, so that trials
+    are compared on the same data; initialisation and dropout depend on the trial's seed.
 
     Args:
         build_model: ``build_model(params)`` or ``build_model(params, context)``, returning a compiled Keras model;
@@ -74,7 +74,7 @@ class KerasObjective:
         _check_count("epochs", epochs)
         _check_count("batch_size", batch_size)
         self.build_model = build_model
-        self.data = DataSource.of(data, validation)
+        self.data = DataSource.of(data, validation, keep_bytes=True)
         if sample_weight is not None:
             self.data = self.data.with_sample_weight(np.asarray(sample_weight))
         self.epochs = epochs
@@ -137,9 +137,13 @@ class KerasObjective:
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
             trainer = Trainer(model, dataset.train)
             model = trainer.model
-            plan = Plan(epochs, batch_size, context.study_seed, class_weight=self.class_weight)
+            goes_on = self._may_go_on(dataset)
+            done = _take_up(model, context) if goes_on else 0
+            plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
             trainer.fit(dataset, plan, [report, *callbacks])
             history = model.history
+            if goes_on and context.keeps_checkpoint:
+                context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))
             kept = kept_epoch(callbacks)
             index = -1 if kept is None else history.epoch.index(kept)
             metrics = {name: values[index] for name, values in history.history.items()}
@@ -153,6 +157,11 @@ class KerasObjective:
         finally:
             del model, trainer
             forget_models()
+
+    def _may_go_on(self, dataset: Dataset) -> bool:
+        """Whether a checkpoint holds all that a training is at: not where a stream or a callback has a memory."""
+        forgetful = all(isinstance(callback, Mapping) and "tensorboard" in callback for callback in self.callbacks)
+        return forgetful and not dataset.train.is_stream
 
     def preload(self) -> None:
         """Import Keras, which takes seconds, before the first trial.
@@ -194,7 +203,7 @@ class KerasObjective:
             if part is None:
                 return {}
             built = call_with_context(self.build_model, params, context)
-            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
+            built(next(iter(part.x))[0] if part.is_stream else part.inputs(slice(1)))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
@@ -205,6 +214,14 @@ class KerasObjective:
             return scores
         finally:
             forget_models()
+
+
+def _take_up(model: Any, context: Context) -> int:
+    """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew."""
+    if (checkpoint := context.checkpoint) is None:
+        return 0
+    load_state(model, read_state(checkpoint.content))
+    return checkpoint.step
 
 
 def _import_keras() -> Any:

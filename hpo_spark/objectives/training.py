@@ -7,6 +7,7 @@ epoch; since the order of an epoch's batches derives from its number, stopping a
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from hpo_spark.data import Dataset, Part
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import borrow, give_back, state_variables
 
-__all__ = ["Plan", "Trainer", "batch_order", "load_state", "state_of"]
+__all__ = ["Plan", "Trainer", "batch_order", "dump_state", "load_state", "read_state", "state_of"]
 
 # Tells the generator of the batch order from others that are seeded with the study's seed.
 _ORDER_STREAM = 0x0BDE
@@ -63,6 +64,19 @@ def load_state(model: Any, state: Sequence[Any]) -> None:
     """Give a model the state that `state_of` took from one like it."""
     for variable, value in zip(state_variables(model), state, strict=True):
         variable.assign(value)
+
+
+def dump_state(state: Sequence[Any]) -> bytes:
+    """A model's state as a file's content."""
+    file = io.BytesIO()
+    np.savez(file, *state)
+    return file.getvalue()
+
+
+def read_state(content: bytes) -> list[Any]:
+    """The state that `dump_state` wrote."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
 
 
 @dataclass(frozen=True)
@@ -236,7 +250,7 @@ def _fit_by_keras(model: Any, dataset: Dataset, plan: Plan, callbacks: Sequence[
     elif validation.is_stream:
         common["validation_data"] = validation.x
     else:
-        common["validation_data"] = tuple(_divided(validation))
+        common["validation_data"] = tuple(_columns(validation))
         common["validation_batch_size"] = _EVALUATION_BATCH
     if train.is_stream:
         weight = None if plan.class_weight is None else dict(plan.class_weight)
@@ -252,7 +266,7 @@ def _scores_by_keras(model: Any, part: Part) -> dict[str, float]:
     if part.is_stream:
         scores = model.evaluate(part.x, verbose=0, return_dict=True)
     else:
-        x, y, *weight = _divided(part)
+        x, y, *weight = _columns(part)
         options = {"batch_size": _EVALUATION_BATCH, "verbose": 0, "return_dict": True}
         scores = model.evaluate(x, y, sample_weight=weight[0] if weight else None, **options)
     return _numbers(scores)
@@ -263,7 +277,7 @@ def _batches(part: Part, plan: Plan) -> Any:
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
-        tensors = [tf.constant(column) for column in _divided(part)]
+        tensors = [tf.constant(column) for column in _columns(part)]
 
     def order(epoch: Any) -> Any:
         return batch_order(len(part), plan.study_seed, int(epoch), plan.repeat)
@@ -280,12 +294,9 @@ def _batches(part: Part, plan: Plan) -> Any:
     return tf.data.Dataset.range(plan.first_epoch, plan.epochs).flat_map(one_epoch).with_options(options)
 
 
-def _divided(part: Part) -> list[Any]:
+def _columns(part: Part) -> list[Any]:
     """The columns of a part, its inputs as they go into the model."""
-    import keras
-
-    x = part.x if part.divisor is None else part.x.astype(keras.config.floatx()) / np.float32(part.divisor)
-    return [column for column in (x, part.y, part.sample_weight) if column is not None]
+    return [column for column in (part.inputs(), part.y, part.sample_weight) if column is not None]
 
 
 def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
