@@ -14,6 +14,7 @@ from hpo_spark.objectives.evaluate import Evaluation
 from hpo_spark.place import Place
 from hpo_spark.storage import open_storage
 from hpo_spark.storage.local import LocalStorage
+from hpo_spark.trial import TrialState
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
 RUNGS = {"min": 1, "max": 9}
