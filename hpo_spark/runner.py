@@ -220,14 +220,15 @@ class Runner:
                 self._searcher.close()
 
     def record(self, params: Params, values: Sequence[float]) -> None:
-        """Take a configuration whose values are known as a trial that has ended; before `run`."""
-        fidelity = self._searcher.full_fidelity
-        if f"{self._space.key(params)}@{fidelity}" in self._record:
+        """Take a configuration whose values are known as a trial that has ended; before `run`.
+
+        Nobody asks for it, so that there is nothing to run again where the search is cut short here.
+        """
+        number, seed = self._next_number, derive_seed(self._seed, self._next_number)
+        trial = Trial(number, params, seed, self._searcher.full_fidelity, origin=_KNOWN)
+        if (key := self._key(trial)) in self._record or key in self._pending:
             return
-        seed = derive_seed(self._seed, self._next_number)
-        trial = Trial(self._next_number, params, seed, fidelity, origin=_KNOWN)
         self._next_number += 1
-        self._listener.on_ask(trial, len(self.trials))
         evaluated = Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values)))
         self._listener.on_result(evaluated)
         self._conclude(evaluated)
@@ -257,6 +258,8 @@ class Runner:
         dealt_with = list(ended)
         if self._lookahead is not None:
             by_number = {trial.number: trial for trial in ended}
+            while n_dealt_with in by_number and by_number[n_dealt_with].origin == _KNOWN:
+                n_dealt_with += 1  # they are dealt with at once, before the first ask
             dealt_with = [by_number.pop(number) for number in range(n_dealt_with)]
             self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
         for trial in dealt_with:
