@@ -16,7 +16,7 @@ from hpo_spark import yaml
 from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.data.source import PATH_KEYS, DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.errors import ConfigError, DataError, JournalError, SpaceError
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
 from hpo_spark.known import read_point
@@ -492,7 +492,7 @@ class _Locator:
         return ConfigError(f"{where}: {name}: {message}")
 
     def at(self, *key: str | int) -> _At:
-        """Put the place of a key into whatever `ConfigError` is raised inside."""
+        """Put the place of a key into whatever `ConfigError` is raised inside, unless it is about a run folder."""
         return _At(self, key)
 
     def explain(self, item: Mapping[str, Any]) -> str:
@@ -517,7 +517,7 @@ class _At:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ValueError):  # ConfigError and DataError are
+        if isinstance(error, ValueError) and not isinstance(error, JournalError):  # ConfigError and DataError are
             raise self._locator.error(self._key, str(error)) from None
 
 

@@ -28,7 +28,7 @@ from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.final import identity_of, score_test_part, train_again
 from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import NAME as JOURNAL
-from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
+from hpo_spark.journal import Journal, Lease, StudyRecord, has_journal, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
@@ -59,6 +59,7 @@ DEFAULT_GIVE_UP_AFTER = 10
 DEFAULT_KEEP_MODELS = 10
 _FIDELITY = ("min", "max", "eta")
 _DIRECTIONS = ("minimize", "maximize")
+_NOTHING = WarmStart([], None)
 
 
 class Callback:
@@ -166,10 +167,11 @@ class Study:
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
-        self._resumes = resume and self.out is not None and self.out.has_log(JOURNAL)
+        self._resumes = resume and self.out is not None and has_journal(self.out)
         self._forces = force
         if seed is None and self._resumes and self.out is not None:
-            seed = read_header(self.out).get("seed")
+            past = read_record(self.out)
+            seed = past.seed if past.study else None
         self.seed = _check_seed(seed)
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
@@ -186,12 +188,7 @@ class Study:
         self._x0 = [read_point(entry, space, len(self.directions)) for entry in x0]
         self._earlier_run = warm_start
         # A study that goes on has learned from it already, and its source may be gone.
-        reads = warm_start is not None and not self._resumes
-        self._warm_start = (
-            read_warm_start(warm_start, space, self.directions)
-            if warm_start is not None and reads
-            else WarmStart([], None)
-        )
+        self._warm_start = _NOTHING if self._resumes else self._read_warm_start()
         self._enqueued: deque[dict[str, Any]] = deque()
         self._enqueued_by_user: list[dict[str, Any]] = []
         self._lease: Lease | None = None
@@ -448,7 +445,7 @@ class Study:
             self.out.check_writable()
         except OSError as error:
             raise ConfigError(f"The run folder {self.out} cannot be written: {error.strerror or error}.") from None
-        if not self.out.has_log(JOURNAL):
+        if not has_journal(self.out):
             return
         if not self._resumes:
             raise ConfigError(
@@ -508,13 +505,18 @@ class Study:
             if point.values is not None:
                 runner.record(point.params, point.values)
 
+    def _read_warm_start(self) -> WarmStart:
+        if self._earlier_run is None:
+            return _NOTHING
+        return read_warm_start(self._earlier_run, self.space, self.directions)
+
     def _taught_before(self, past: StudyRecord) -> WarmStart:
         """What the searcher was told at its start; of a study that has begun anew, what of the old one fits here."""
         try:
-            return read_warm_start(past.known, self.space, self.directions) if past.known else WarmStart([], None)
+            return read_warm_start(past.known, self.space, self.directions) if past.known else _NOTHING
         except ConfigError as error:
             logger.warning("%s: the search begins without a warm start. %s", self.out, error)
-            return WarmStart([], None)
+            return _NOTHING
 
     def _take_up_models(self, past: StudyRecord | None, runner: Runner) -> None:
         """Find the models of trials that have ended, and renew ``best/``: its driver may have died before it did so."""
@@ -548,10 +550,10 @@ class Study:
             "fingerprint": fingerprint(self.objective),
             "versions": versions(),
         }
-        past = read_record(out) if out.has_log(JOURNAL) else StudyRecord(JOURNAL)
+        past = read_record(out) if has_journal(out) else StudyRecord(JOURNAL)
         if past.torn:
             logger.warning(
-                "%s ends in a line that was not written whole, of %d bytes; it is cut off", past.place, past.torn
+                "%s ends in %d bytes that were not written as a whole; they are cut off", past.place, past.torn
             )
             out.cut_log(JOURNAL, past.size)
         found = self._check_past(past, description)
@@ -562,17 +564,18 @@ class Study:
         elif past.study:
             what = "; ".join(found.refused)
             logger.warning("%s begins anew, and its %d trials are a warm start: %s", out, len(past.ended), what)
+        source = redact_all(description.get("warm_start"))
+        if self._resumes and not goes_on and (source is None or source != past.study.get("warm_start")):
+            self._warm_start = self._read_warm_start()  # which the old study has not learned from
         self._folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
         self._folder.write_study(description)
         if goes_on:
             journal.resume(header)
         else:
-            journal.begin(header)
+            journal.begin(header, self._warm_start.trials)
             if past.study:
                 self._folder.remove_best()
-            for trial in self._warm_start.trials:
-                journal.learn(trial)
         if not goes_on and not past.study:
             return None
         return past if goes_on else read_record(out)

@@ -105,6 +105,25 @@ def test_force_takes_the_old_trials_as_a_warm_start(begun):
     assert len(again.trials) == 8
 
 
+@pytest.mark.parametrize("is_path", [True, False])
+def test_force_adds_a_new_warm_start_to_the_old_trials(begun, tmp_path, is_path):
+    old = read_record(begun).ended
+    other = go(make(tmp_path / "other", seed=9), 4).trials
+    go(make(begun, seed=4, resume=True, force=True, warm_start=tmp_path / "other" if is_path else other), 1)
+    known = read_record(begun).known
+    assert [trial.params for trial in known] == [trial.params for trial in (*old, *other)]
+    if is_path:  # what it has learned from already is not read again
+        go(make(begun, seed=5, resume=True, force=True, warm_start=tmp_path / "other"), 1)
+        assert len(read_record(begun).known) == len(known) + 1
+
+
+def test_after_a_forced_change_of_the_seed_it_need_not_be_given_again(begun):
+    go(make(begun, seed=4, resume=True, force=True), 2)
+    study = make(begun, seed=None, resume=True)
+    assert study.seed == 4
+    assert len(go(study, 5).trials) == 5
+
+
 def test_without_resume_a_folder_that_holds_a_study_is_refused(begun):
     with pytest.raises(ConfigError, match=r"holds a study already.*--resume"):
         go(make(begun), 6)

@@ -3,7 +3,7 @@
 import pytest
 
 from hpo_spark import Choice, Int, SearchSpace, SerialExecutor, Study
-from hpo_spark.journal import NAME
+from hpo_spark.journal import NAME, read_record
 
 SPACE = SearchSpace(a=Int(0, 4), b=Choice(["x", "y"]), c=Int(0, 2, when={"b": "x"}))
 KNOWN = [{"params": {"a": 1, "b": "y"}, "value": 30.0}, {"params": {"a": 2, "b": "y"}, "value": 10.0}]
@@ -45,3 +45,14 @@ def test_what_was_known_beforehand_is_neither_run_nor_recorded_twice(tmp_path, m
         assert len({SPACE.key(trial.params) for trial in trials}) == len(trials) == 10
         if mode:
             assert table(trials) == table(whole), cut
+
+
+def test_what_the_searcher_was_told_at_its_start_is_told_again(tmp_path):
+    mode = {"deterministic": True}
+    search(tmp_path / "earlier", mode)
+    warm = {"warm_start": tmp_path / "earlier"}
+    whole = search(tmp_path / "whole", mode, **warm)
+    assert whole[0].params == max((t for t in search(tmp_path / "earlier", mode) if t.values), key=lambda t: t.value).params
+    for cut in cuts(tmp_path / "whole"):
+        assert table(search(cut, mode, **warm)) == table(whole), cut
+        assert len(read_record(cut).known) == 8
