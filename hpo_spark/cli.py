@@ -40,6 +40,7 @@ from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
+from hpo_spark.redaction import redact
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
@@ -128,13 +129,13 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
         try:
             code = function(*args, **kwargs)
         except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
-            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            errors.print(f"hpo-spark: {redact(str(error))}", markup=False, soft_wrap=True, style="red")
             code = WRONG
         except StorageError as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except BrokenExecutor as error:
-            say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
+            say = f"hpo-spark: {redact(str(error))}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
             errors.print(say, markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except KeyboardInterrupt:
@@ -235,7 +236,7 @@ def refit(
         with _open_executor(file, master, slots=1) as pool:
             done = train(folder, file.objective, pool, trial=trial, full=full)
     except EvaluationError as error:
-        _console(stderr=True).print(f"hpo-spark: {error}", markup=False, soft_wrap=True)
+        _console(stderr=True).print(f"hpo-spark: {redact(str(error))}", markup=False, soft_wrap=True)
         return NONE_SUCCEEDED
     console.print(refit_table(done))
     console.print(f"\nmodel in {folder}/{done.model}", soft_wrap=True, markup=False)

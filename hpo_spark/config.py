@@ -33,6 +33,7 @@ from hpo_spark.study import (
     DEFAULT_KEEP_MODELS,
     Study,
     check_pruner,
+    check_recordable,
     check_reference_point,
     resolve_fidelity,
 )
@@ -319,6 +320,9 @@ class StudyFile:
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         fidelity = self._fidelity(objective)
+        with self.where.at("space"):
+            if out is not None:
+                check_recordable(space)
         with self.where.at("searcher"):
             if not has_fidelities(model.searcher):
                 make_searcher(model.searcher, space, directions, 0)

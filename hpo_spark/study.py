@@ -21,7 +21,7 @@ from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox
 from hpo_spark.data.placement import placed
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, StorageError
+from hpo_spark.errors import ConfigError, SpaceError, StorageError
 from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
@@ -34,7 +34,8 @@ from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.pickling import large_captures
-from hpo_spark.plain import to_plain
+from hpo_spark.parameters import Choice
+from hpo_spark.plain import same, to_plain
 from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
@@ -167,6 +168,8 @@ class Study:
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
+        if self.out is not None:
+            check_recordable(space)
         self._resumes = resume and self.out is not None and has_journal(self.out)
         self._forces = force
         if seed is None and self._resumes and self.out is not None:
@@ -762,15 +765,15 @@ class Study:
         except KeyboardInterrupt:
             return replace(result, model_error=f"{reason}; training it now was interrupted")
         except Exception as error:
-            why = f"{reason}, and training it now failed: {type(error).__name__}: {error}"
+            why = redact(f"{reason}, and training it now failed: {type(error).__name__}: {error}")
             logger.warning("study %s: %s", self.name, why)
-            return replace(result, model_error=redact(why))
+            return replace(result, model_error=why)
         trial = evaluated.trial
         self._models.receive(trial, evaluated.sent, is_wanted=True)
         if not self._models.has(trial.number):
-            why = trial.reason or self._models.problem_of(trial.number) or "it kept no model"
+            why = redact(trial.reason or self._models.problem_of(trial.number) or "it kept no model")
             logger.warning("study %s: %s, and training it now left no model: %s", self.name, reason, why)
-            return replace(result, model_error=redact(f"{reason}, and training it now left no model: {why}"))
+            return replace(result, model_error=f"{reason}, and training it now left no model: {why}")
         self._refit = {
             "by": "study",
             "reason": reason,
@@ -778,7 +781,7 @@ class Study:
             "attempt": trial.attempt,
             "value": trial.value,
             "values": trial.values,
-            "metrics": trial.metrics,
+            "metrics": redact_all(trial.metrics),
             "full": False,
             "best": identity_of(best),
         }
@@ -801,7 +804,7 @@ class Study:
         except KeyboardInterrupt:
             return replace(result, test_error="interrupted")
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = redact(f"{type(error).__name__}: {error}")
             logger.warning("the test part was not evaluated: %s", reason)
             return replace(result, test_error=reason)
         if scores is None:
@@ -856,6 +859,24 @@ def check_pruner(pruner: Any, directions: Sequence[str]) -> Pruner | None:
     if made is not None and len(directions) > 1:
         raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
     return made
+
+
+def check_recordable(space: SearchSpace) -> None:
+    """Find out whether the params of trials may be recorded.
+
+    Raises:
+        SpaceError: If a choice would put a secret into every record.
+    """
+    for name in space:
+        if not isinstance(parameter := space[name], Choice):
+            continue
+        values = parameter.all_values()
+        if not same(values, redact_all(values)):
+            raise SpaceError(
+                f"one of its choices, {redact_all(values)!r}, holds a password, a key or a token. Params are recorded as "
+                "they are: give the choices names, and have the objective look up what they stand for.",
+                name,
+            )
 
 
 def _drained(numbers: deque[int]) -> list[int]:

@@ -62,7 +62,7 @@ class Journal:
                 reader takes the study for not begun.
         """
         study = {"kind": "study", "format": FORMAT, **redact_all(header), "n_known": len(known)}
-        self._append(study, *({"kind": "known", **trial.to_record()} for trial in known))
+        self._append(study, *({"kind": "known", **redact_all(trial.to_record())} for trial in known))
 
     def resume(self, header: Mapping[str, Any]) -> None:
         """Write that the study goes on, and what it is now."""
@@ -82,8 +82,6 @@ class Journal:
         """
         record = trial.to_record()
         del record["thresholds"]  # which the ask has
-        if trial.error is not None:
-            record["error"] = redact(trial.error)
         self._append({"kind": "tell", **record}, durable=not trial.is_unfinished)
 
     def enqueue(self, params: Params) -> None:

@@ -193,8 +193,8 @@ def test_the_time_of_all_parts_counts(tmp_path):
 def test_secrets_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENG")
     journal = Journal(open_storage(tmp_path))
-    journal.begin({**HEADER, "study": {"warm_start": "sftp://ann:hunter22@host/run"}})
-    journal.tell(Trial(0, {}, 0, state=TrialState.FAILED, error="403 for key wJalrXUtnFEMIK7MDENG"))
+    known = Trial(-1, {}, 0, state=TrialState.FAILED, error="403 for key wJalrXUtnFEMIK7MDENG")
+    journal.begin({**HEADER, "study": {"warm_start": "sftp://ann:hunter22@host/run"}}, [known])
     journal.close()
     text = (tmp_path / NAME).read_text()
     assert "hunter22" not in text
