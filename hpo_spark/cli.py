@@ -38,9 +38,10 @@ from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import NAME as JOURNAL
+from hpo_spark.journal import has_journal
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
-from hpo_spark.redaction import redact
+from hpo_spark.redaction import first_redacted, redact
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
@@ -248,18 +249,20 @@ def _file_of(
 ) -> StudyFile:
     """The study file of a run folder."""
     storage = open_storage(folder)
-    if not storage.has_log(JOURNAL):
+    if not has_journal(storage):
         raise ConfigError(f"{storage} is no run folder of a search: it holds no {JOURNAL}.")
     try:
         content = storage.read("study.yaml")
     except OSError as error:
         raise ConfigError(f"{storage}/study.yaml cannot be read: {error.strerror or error}.") from None
-    if b":***@" in content:
+    file = parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor))
+    # What it has learned from before it began is not read again.
+    if key := first_redacted(file.model.model_dump(exclude={"warm_start"})):
         raise ConfigError(
-            f"{storage}/study.yaml was written without its passwords. Go on with the study file that has them: "
-            f"hpo-spark run STUDY.yaml --out {storage} --resume"
+            f"{storage}/study.yaml was written without its secrets, and {key} had one. Go on with the study file that "
+            f"has it: hpo-spark run STUDY.yaml --out {storage} --resume; or give it with --set {key}=..."
         )
-    return _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
+    return _chosen(file, master)
 
 
 def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool) -> int:

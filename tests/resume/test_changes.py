@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpo_spark import Choice, Float, SearchSpace, SerialExecutor, Study
+from hpo_spark.cli import main
 from hpo_spark.errors import ConfigError
 from hpo_spark.journal import read_record
 
@@ -38,6 +40,13 @@ def begun(tmp_path):
     out = tmp_path / "run"
     go(make(out), 6)
     return out
+
+
+@pytest.mark.parametrize("fixed", [math.inf, -math.inf, math.nan, {1: 2.0}, [1, (2, 3)]], ids=str)
+def test_what_json_spells_in_another_way_is_the_same_still(tmp_path, fixed):
+    for n_trials in (2, 4):
+        result = go(make(tmp_path / "run", fixed={"clip": fixed}, resume=True), n_trials)
+    assert len(result.trials) == 4
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -177,3 +186,19 @@ def test_the_command_says_what_changed(tmp_path):
     anew = hpo("resume", "run", "--force", cwd=tmp_path)
     assert anew.returncode == 0, anew.stderr
     assert "8 trials are a warm start" in anew.stdout
+
+
+def test_what_was_written_without_its_secrets_is_not_run_with_what_is_left(tmp_path, monkeypatch, capsys):
+    """What it has learned from is not read again, and may lack its own."""
+    monkeypatch.chdir(tmp_path)
+    secret = "https://host/x?token=abcdefgh"
+    go(make(tmp_path / "earlier-***", space={"x": SPACE["x"]}), 2)
+    Path("objective.py").write_text("def height(params):\n    assert '=abc' in params['urls'][1]\n    return params['x']\n")
+    Path("study.yaml").write_text(f"{FILE}fixed: {{urls: [1, '{secret}']}}\nwarm_start: earlier-***\n")
+    assert main(["run", "study.yaml", "--out", "run", "--quiet"]) == 0
+    assert main(["resume", "run"]) == 2
+    assert "and fixed.urls had one. Go on with the study file" in capsys.readouterr().err
+    more = ["--set", "study.max_trials=7", "--quiet"]
+    assert main(["resume", "run", "--set", f"fixed.urls=[1, '{secret}']", *more]) == 0
+    assert len(read_record(tmp_path / "run").ended) == 7
+    assert "abcdefgh" not in Path("run/study.yaml").read_text()
