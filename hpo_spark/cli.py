@@ -136,7 +136,8 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except BrokenExecutor as error:
-            say = f"hpo-spark: {redact(str(error))}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
+            say = f"hpo-spark: {redact(str(error))}"
+            say += "\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
             errors.print(say, markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except KeyboardInterrupt:
@@ -191,6 +192,10 @@ def run(
     _log_to(_console(stderr=True) if quiet else console)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
+    if out is not None and out.startswith("memory://"):
+        raise ConfigError(
+            f"--out {out}: is gone when this process ends; expected a path, or a URL such as s3://bucket/x."
+        )
     if warm_start is not None:
         overrides = [*(overrides or []), f"warm_start={json.dumps(locate(warm_start, [Path.cwd()]))}"]
     file = _read(study_file, overrides, executor, master)

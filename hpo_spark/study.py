@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import secrets
 import threading
 from collections import deque
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.confirm import Confirm, check_confirm
-from hpo_spark.control import Mailbox
+from hpo_spark.control import Mailbox, discard_requests
 from hpo_spark.data.placement import placed
+from hpo_spark.describing import describe_choice, describe_objective
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, SpaceError, StorageError
 from hpo_spark.exchange.source import Source
@@ -33,8 +33,8 @@ from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
-from hpo_spark.pickling import large_captures
 from hpo_spark.parameters import Choice
+from hpo_spark.pickling import large_captures
 from hpo_spark.plain import same, to_plain
 from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
@@ -421,15 +421,15 @@ class Study:
             ],
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
             "searcher": self._described_searcher(),
-            "pruner": _plain_choice(self._pruner_choice),
+            "pruner": describe_choice(self._pruner_choice),
             "fidelity": None if self.fidelity is None else {**self.fidelity},
             "confirm": None if self.confirm is None else vars(self.confirm),
-            "objective": _describe_objective(self.objective),
+            "objective": describe_objective(self.objective),
         }
 
     def _described_searcher(self) -> Any:
         if self._searcher_choice is not None:
-            return _plain_choice(self._searcher_choice)
+            return describe_choice(self._searcher_choice)
         return (getattr(self.searcher, "searcher", None) or self.searcher).name
 
     def _mailbox(self) -> AbstractContextManager[Any]:
@@ -476,9 +476,18 @@ class Study:
         past: StudyRecord | None = None
         if self.out is not None:
             self.check_out()
-            self._lease = Lease(self.out, self._lose_lease)
-            self._lease.acquire(waits=self._resumes)
-            past = self._open_journal(self.out, self.describe(limits))
+            try:
+                self._lease = Lease(self.out, self._lose_lease)
+                self._lease.acquire(waits=self._resumes)
+                discard_requests(self.out)
+                past = self._open_journal(self.out, self.describe(limits))
+            except StorageError:  # of the journal, which has said what is wrong
+                raise
+            except OSError as error:
+                raise StorageError(
+                    f"The run folder {self.out} cannot be written: {redact(str(error.strerror or error))}. The search "
+                    "has not begun; mend the cause, and begin it again."
+                ) from error
         taught = self._warm_start if past is None else self._taught_before(past)
         asked = () if past is None else (*past.ended, *past.unfinished)
         known = {self.space.key(trial.params) for trial in asked}
@@ -873,8 +882,8 @@ def check_recordable(space: SearchSpace) -> None:
         values = parameter.all_values()
         if not same(values, redact_all(values)):
             raise SpaceError(
-                f"one of its choices, {redact_all(values)!r}, holds a password, a key or a token. Params are recorded as "
-                "they are: give the choices names, and have the objective look up what they stand for.",
+                f"one of its choices, {redact_all(values)!r}, holds a password, a key or a token. Params are recorded "
+                "as they are: give the choices names, and have the objective look up what they stand for.",
                 name,
             )
 
@@ -939,47 +948,3 @@ def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         return {str(name): to_plain(value) for name, value in (fixed or {}).items()}
     except TypeError as error:
         raise ConfigError(f"fixed must hold plain data: {error}") from None
-
-
-def _plain_choice(choice: str | Mapping[str, Any] | Searcher | Pruner | None) -> Any:
-    if isinstance(choice, Searcher | Pruner):
-        return choice.name
-    if isinstance(choice, Mapping):
-        return {str(key): _plain_or_named(value) for key, value in choice.items()}
-    return choice
-
-
-def _plain_or_named(value: Any) -> Any:
-    try:
-        return to_plain(value)
-    except TypeError:  # such as a toolbox
-        return repr(value)
-
-
-# What a kind of objective is made from, and its options in a study file.
-_KINDS = {
-    "keras": ("build_model", ("epochs", "batch_size", "metric")),
-    "sklearn": ("estimator", ("cv", "scoring", "all_rows")),
-    "function": ("", ()),
-}
-
-
-def _describe_objective(objective: Any) -> dict[str, Any]:
-    """An objective in the form of a study file, as far as it has one."""
-    kind = next(kind for kind, (maker, _) in _KINDS.items() if not maker or hasattr(objective, maker))
-    maker, options = _KINDS[kind]
-    described = {kind: _said_of(getattr(objective, maker) if maker else objective)}
-    if (data := getattr(objective, "data", None)) is not None:
-        described["data"] = data.describe
-    return described | {name: _said_of(getattr(objective, name)) for name in options if hasattr(objective, name)}
-
-
-def _said_of(value: Any) -> Any:
-    """A function or a class by its name, plain data as it is, and an object such as an estimator as it shows itself."""
-    said = _reference(value) if callable(value) else _plain_or_named(value)
-    return re.sub(r" at 0x[0-9a-f]+", "", said) if isinstance(said, str) else said
-
-
-def _reference(function: Any) -> str:
-    named = getattr(function, "function", function)
-    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__qualname__)}"

@@ -42,8 +42,8 @@ class StudyRecord:
         refit: The last training of a configuration again, whose model is in ``best/``; None where there was none.
         tested: The last metrics on the test part, ``test``, and the ``best`` trial that they are of.
         check, size: Of the last line that counts, and bytes up to its end.
-        torn: Bytes after that, of a line that was not written whole; or of a study's header and some of the known trials
-            that belong to it, where not all of them follow.
+        torn: Bytes after that: of a line that was not written whole, or of a study's header that not all of its known
+            trials follow.
     """
 
     place: str
@@ -97,8 +97,8 @@ def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
 
     Raises:
         ConfigError: If there is no journal.
-        JournalError: If it cannot be read, or is damaged elsewhere than in a last line that was not written whole; names
-            the line.
+        JournalError: If it cannot be read, or is damaged elsewhere than in a last line that was not written whole; it
+            names the line.
     """
     storage, content = _content(place)
     with _without_garbage_collection():

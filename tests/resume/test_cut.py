@@ -49,10 +49,10 @@ def test_what_was_known_beforehand_is_neither_run_nor_recorded_twice(tmp_path, m
 
 def test_what_the_searcher_was_told_at_its_start_is_told_again(tmp_path):
     mode = {"deterministic": True}
-    search(tmp_path / "earlier", mode)
+    earlier = search(tmp_path / "earlier", mode)
     warm = {"warm_start": tmp_path / "earlier"}
     whole = search(tmp_path / "whole", mode, **warm)
-    assert whole[0].params == max((t for t in search(tmp_path / "earlier", mode) if t.values), key=lambda t: t.value).params
+    assert whole[0].params == max((t for t in earlier if t.values), key=lambda t: t.value).params
     for cut in cuts(tmp_path / "whole"):
         assert table(search(cut, mode, **warm)) == table(whole), cut
         assert len(read_record(cut).known) == 8
