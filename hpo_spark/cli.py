@@ -38,8 +38,10 @@ from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import NAME as JOURNAL
+from hpo_spark.journal import has_journal
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
+from hpo_spark.redaction import first_redacted, redact
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
@@ -128,13 +130,14 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
         try:
             code = function(*args, **kwargs)
         except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
-            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            errors.print(f"hpo-spark: {redact(str(error))}", markup=False, soft_wrap=True, style="red")
             code = WRONG
         except StorageError as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except BrokenExecutor as error:
-            say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
+            say = f"hpo-spark: {redact(str(error))}"
+            say += "\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
             errors.print(say, markup=False, soft_wrap=True, style="red")
             code = INTERRUPTED
         except KeyboardInterrupt:
@@ -189,6 +192,10 @@ def run(
     _log_to(_console(stderr=True) if quiet else console)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
+    if out is not None and out.startswith("memory://"):
+        raise ConfigError(
+            f"--out {out}: is gone when this process ends; expected a path, or a URL such as s3://bucket/x."
+        )
     if warm_start is not None:
         overrides = [*(overrides or []), f"warm_start={json.dumps(locate(warm_start, [Path.cwd()]))}"]
     file = _read(study_file, overrides, executor, master)
@@ -235,7 +242,7 @@ def refit(
         with _open_executor(file, master, slots=1) as pool:
             done = train(folder, file.objective, pool, trial=trial, full=full)
     except EvaluationError as error:
-        _console(stderr=True).print(f"hpo-spark: {error}", markup=False, soft_wrap=True)
+        _console(stderr=True).print(f"hpo-spark: {redact(str(error))}", markup=False, soft_wrap=True)
         return NONE_SUCCEEDED
     console.print(refit_table(done))
     console.print(f"\nmodel in {folder}/{done.model}", soft_wrap=True, markup=False)
@@ -247,18 +254,20 @@ def _file_of(
 ) -> StudyFile:
     """The study file of a run folder."""
     storage = open_storage(folder)
-    if not storage.has_log(JOURNAL):
+    if not has_journal(storage):
         raise ConfigError(f"{storage} is no run folder of a search: it holds no {JOURNAL}.")
     try:
         content = storage.read("study.yaml")
     except OSError as error:
         raise ConfigError(f"{storage}/study.yaml cannot be read: {error.strerror or error}.") from None
-    if b":***@" in content:
+    file = parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor))
+    # What it has learned from before it began is not read again.
+    if key := first_redacted(file.model.model_dump(exclude={"warm_start"})):
         raise ConfigError(
-            f"{storage}/study.yaml was written without its passwords. Go on with the study file that has them: "
-            f"hpo-spark run STUDY.yaml --out {storage} --resume"
+            f"{storage}/study.yaml was written without its secrets, and {key} had one. Go on with the study file that "
+            f"has it: hpo-spark run STUDY.yaml --out {storage} --resume; or give it with --set {key}=..."
         )
-    return _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
+    return _chosen(file, master)
 
 
 def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool) -> int:

@@ -16,7 +16,7 @@ from hpo_spark import yaml
 from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.data.source import PATH_KEYS, DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.errors import ConfigError, DataError, JournalError, SpaceError
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
 from hpo_spark.known import read_point
@@ -33,6 +33,7 @@ from hpo_spark.study import (
     DEFAULT_KEEP_MODELS,
     Study,
     check_pruner,
+    check_recordable,
     check_reference_point,
     resolve_fidelity,
 )
@@ -319,6 +320,9 @@ class StudyFile:
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         fidelity = self._fidelity(objective)
+        with self.where.at("space"):
+            if out is not None:
+                check_recordable(space)
         with self.where.at("searcher"):
             if not has_fidelities(model.searcher):
                 make_searcher(model.searcher, space, directions, 0)
@@ -492,7 +496,7 @@ class _Locator:
         return ConfigError(f"{where}: {name}: {message}")
 
     def at(self, *key: str | int) -> _At:
-        """Put the place of a key into whatever `ConfigError` is raised inside."""
+        """Put the place of a key into whatever `ConfigError` is raised inside, unless it is about a run folder."""
         return _At(self, key)
 
     def explain(self, item: Mapping[str, Any]) -> str:
@@ -517,7 +521,7 @@ class _At:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ValueError):  # ConfigError and DataError are
+        if isinstance(error, ValueError) and not isinstance(error, JournalError):  # ConfigError and DataError are
             raise self._locator.error(self._key, str(error)) from None
 
 

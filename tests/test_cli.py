@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpo_spark.cli import main
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -42,6 +44,12 @@ def slow(params):
     time.sleep(0.3)
     return params["x"]
 """
+
+
+def test_a_run_folder_that_dies_with_the_process_is_refused(tmp_path, capsys):
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    assert main(["run", str(tmp_path / "quick.yaml"), "--out", "memory://run"]) == 2
+    assert "memory://run: is gone when this process ends" in capsys.readouterr().err
 
 
 @pytest.fixture
