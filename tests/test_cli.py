@@ -23,6 +23,7 @@ space:
 searcher: {name: genetic, population: 4}
 objective:
   function: my_objective.py:score
+report: false
 """
 OBJECTIVE = """\
 import time

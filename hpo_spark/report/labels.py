@@ -13,13 +13,13 @@ from hpo_spark.results.tables import format_value
 
 __all__ = ["for_matplotlib", "for_plotly", "short", "text_of", "unique"]
 
-_LONGEST = 28
+_LONGEST = 22
 
 
 def for_plotly(text: str) -> str:
-    """Text that Plotly shows as it is: no tag, no entity, no field of a template."""
+    """Text that Plotly shows as it is: no tag, no entity, no field of a template, no formula."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("%{", "&#37;{")
+    return text.replace("%{", "&#37;{").replace("$", "&#36;")
 
 
 def for_matplotlib(text: str) -> str:

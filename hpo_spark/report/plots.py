@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import MissingExtra
 from hpo_spark.exchange.optuna import quiet
+from hpo_spark.report.labels import short
 from hpo_spark.report.view import View
 from hpo_spark.results.result import best_first
 
@@ -69,6 +70,7 @@ def history(view: View, objective: int = 0) -> Figure:
     require(view, 1)
     study, label = view.whole_study, view.objectives[objective]
     figure = _optuna("plot_optimization_history", study, target=target_of(view, objective), target_name=label)
+    figure.update_traces(line_shape="hv", selector={"mode": "lines"})
     return dressed(figure)
 
 
@@ -82,7 +84,11 @@ def parallel(view: View) -> Figure:
             study.set_metric_names(view.objectives)
     name = {} if several else {"target_name": view.objectives[0]}
     figure = _optuna("plot_parallel_coordinate", study, **name)
-    return dressed(figure, width=110 * (len(view.active) + len(view.directions)))
+    labels = [*view.objectives, *sorted(view.labels[name] for name in view.active)]
+    if figure.layout.xaxis.ticktext is not None:
+        figure.layout.xaxis.ticktext = labels  # which Optuna has cut, in the midst of an entity maybe
+    longest = max(len(short(name)) for name in view.active)
+    return dressed(figure, width=max(110, 8 * longest) * len(labels))
 
 
 def slices(view: View, objective: int = 0) -> Figure:
@@ -100,7 +106,7 @@ def contour(view: View, objective: int = 0) -> Figure:
     target = target_of(view, objective)
     figure = _optuna("plot_contour", study, params=names, target=target, target_name=label)
     side = _PANEL_PX * len(names) if len(names) > 2 else 0
-    return dressed(figure, width=side, height=max(_HEIGHT_PX, round(side * 0.75)))
+    return dressed(figure, width=side, height=max(_HEIGHT_PX, round(side * 0.9)))
 
 
 def importances(view: View, objective: int = 0) -> Figure:
