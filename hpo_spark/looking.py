@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from hpo_spark.errors import ConfigError, MissingExtra
-from hpo_spark.plain import dump_json
+from hpo_spark.plain import to_finite
 from hpo_spark.report.run import Run
 from hpo_spark.results.columns import csv_of
 from hpo_spark.results.listing import BEST, sorted_trials, trials_table
@@ -38,12 +40,16 @@ def show(
     trials = sorted_trials(run.trials, run.directions, sort, reverse)[:top]
     if as_json:
         # Their searcher's own are of no use to anybody else.
-        typer.echo(dump_json([{k: v for k, v in trial.to_record().items() if k != "token"} for trial in trials]))
+        records = [{k: v for k, v in trial.to_record().items() if k != "token"} for trial in trials]
+        typer.echo(json.dumps(to_finite(records), ensure_ascii=False, indent=2))
     elif as_csv:
         typer.echo(csv_of(trials), nl=False)
     else:
         of = f"{len(trials)} of {len(run.trials)}" if len(trials) < len(run.trials) else str(len(trials))
-        open_console().print(trials_table(trials, f"{run.name}: {of} trial(s), {run.state}"))
+        console = open_console()
+        console.print(Text(f"{run.name}: {of} trial(s), {run.state}", style="bold"))
+        if trials:
+            console.print(trials_table(trials))
     return FINISHED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,8 @@ import numpy as np
 from hpo_spark.errors import ConfigError
 from hpo_spark.plain import canonical
 from hpo_spark.report.run import Run
-from hpo_spark.report.view import is_comparable
-from hpo_spark.results.front import front_of, hypervolume
+from hpo_spark.report.view import is_comparable, losses_of
+from hpo_spark.results.front import hypervolume
 
 __all__ = ["Band", "Comparison", "Group", "Progress"]
 
@@ -148,16 +149,13 @@ class Comparison:
     @cached_property
     def hypervolumes(self) -> list[float | None]:
         """Of each search's front, measured from the worst value of each objective in all; None without a value."""
-        signs = [-1.0 if way == "maximize" else 1.0 for way in self.runs[0].directions]
-        losses = [
-            sorted(tuple(s * v for s, v in zip(signs, trial.values or [], strict=True)) for trial in run.ranked)
-            for run in self.runs
-        ]
-        everything = [loss for own in losses for loss in own]
-        if not everything:
+        directions = self.runs[0].directions
+        fronts = [[losses_of(trial.values, directions) for trial in run.view().front] for run in self.runs]
+        told = [losses_of(trial.values, directions) for run in self.runs for trial in run.ranked]
+        if not told:
             return [None] * len(self.runs)
-        worst = tuple(map(max, zip(*everything, strict=True)))
-        return [hypervolume([own[place] for place in front_of(own)], worst) if own else None for own in losses]
+        worst = tuple(map(max, zip(*told, strict=True)))
+        return [hypervolume(front, worst) if front else None for front in fronts]
 
     def _reached(self) -> list[float]:
         bests = sorted((run.ranked[0].values[0] for run in self.runs if run.ranked), reverse=not self.maximize)  # type: ignore[index]
@@ -180,5 +178,9 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    names = [run.name for run in runs]
-    return [name if names.count(name) == 1 else run.place for name, run in zip(names, runs, strict=True)]
+    names: list[str] = []
+    for text in (lambda run: run.name, lambda run: os.path.basename(run.place.rstrip("/")), lambda run: run.place):
+        names = [text(run) for run in runs]
+        if len(set(names)) == len(names):
+            break
+    return names

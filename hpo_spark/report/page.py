@@ -116,7 +116,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section], reload_s: flo
     plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
     library, library_hash = _library() if plots else ("", "")
     script = _resource("page.js")
-    html = _template().render(
+    html: str = _template().render(
         title=title,
         subtitle=subtitle,
         sections=sections,

@@ -14,9 +14,7 @@ from hpo_spark.report.plots import N_GRID, N_LINES, N_POINTS, NothingToShow, pai
 from hpo_spark.report.view import View
 
 if TYPE_CHECKING:
-    import matplotlib.figure
-
-    Figure = matplotlib.figure.Figure
+    from matplotlib.figure import Figure
 
 __all__ = ["PICTURES", "convergence", "evaluations", "objective", "to_png"]
 

@@ -18,9 +18,7 @@ from hpo_spark.results.result import best_first
 
 if TYPE_CHECKING:
     import optuna
-    import plotly.graph_objects
-
-    Figure = plotly.graph_objects.Figure
+    from plotly.graph_objects import Figure
 
 __all__ = [
     "N_CURVES",

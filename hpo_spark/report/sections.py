@@ -17,7 +17,7 @@ from hpo_spark.report.page import Block, Plot, Problem, Section, Source, Table, 
 from hpo_spark.report.plots import NothingToShow
 from hpo_spark.report.run import Run
 from hpo_spark.report.timeline import timeline
-from hpo_spark.report.view import View
+from hpo_spark.report.view import View, losses_of
 from hpo_spark.results.front import hypervolume
 from hpo_spark.results.tables import format_value
 from hpo_spark.trial import Trial
@@ -189,9 +189,8 @@ def _front(view: View) -> Blocks:
     yield from _drawn("Pareto front", lambda: plots.pareto(view))
     if view.comparable:
         reference = plots.reference_of(view)
-        signs = [-1.0 if way == "maximize" else 1.0 for way in view.directions]
-        losses = [tuple(s * v for s, v in zip(signs, trial.values or [], strict=True)) for trial in view.front]
-        volume = hypervolume(losses, [s * v for s, v in zip(signs, reference, strict=True)])
+        front = [losses_of(trial.values, view.directions) for trial in view.front]
+        volume = hypervolume(front, losses_of(reference, view.directions))
         yield Text(
             f"{len(view.front)} trial(s) are on the front. Its hypervolume is {format_value(volume)}, measured from "
             f"{' / '.join(map(format_value, reference))}"

@@ -19,7 +19,7 @@ from hpo_spark.trial import Trial, TrialState
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["View", "is_comparable", "sampled"]
+__all__ = ["View", "is_comparable", "losses_of", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,11 @@ class View:
     @cached_property
     def front(self) -> list[Trial]:
         """The comparable trials that no other beats, best first."""
-        signs = [-1.0 if way == "maximize" else 1.0 for way in self.directions]
-        losses = sorted(
-            (tuple(sign * value for sign, value in zip(signs, trial.values or [], strict=True)), trial.number)
-            for trial in self.comparable
+        ranked = sorted(
+            ((losses_of(trial.values, self.directions), trial.number, trial) for trial in self.comparable),
+            key=lambda entry: entry[:2],
         )
-        by_number = {trial.number: trial for trial in self.comparable}
-        return [by_number[losses[place][1]] for place in front_of([loss for loss, _ in losses])]
+        return [ranked[place][2] for place in front_of([losses for losses, *_ in ranked])]
 
     @cached_property
     def active(self) -> list[str]:
@@ -159,6 +157,11 @@ class View:
                 }
             specs[self.labels[name]] = spec
         return SearchSpace.from_dict(specs), plain
+
+
+def losses_of(values: Sequence[float] | None, directions: Sequence[str]) -> tuple[float, ...]:
+    """Values as numbers of which less is better."""
+    return tuple(-value if way == "maximize" else value for value, way in zip(values or [], directions, strict=True))
 
 
 def is_comparable(trial: Trial, fidelity: int | None) -> bool:

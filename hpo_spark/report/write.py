@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hpo_spark.errors import ConfigError, JournalError, MissingExtra
 from hpo_spark.exchange.files import write_file
 from hpo_spark.journal import NAME as JOURNAL
-from hpo_spark.report.labels import for_matplotlib, short
+from hpo_spark.report.labels import for_matplotlib
 from hpo_spark.report.page import render
 from hpo_spark.report.plots import NothingToShow
 from hpo_spark.report.run import Run
@@ -145,7 +145,7 @@ def _read_again(storage: Storage) -> Run | None:
 def _write(run: Run, storage: Storage, out: str | os.PathLike[str] | None, reload_s: float | None) -> str:
     subtitle = f"{len(run.trials)} trials, {run.state}, {clock(run.record.seconds)} of search"
     reload_s = None if reload_s is None else reload_s + _DELAY_S
-    page = render(short(run.name, 300), subtitle, sections_of(run), reload_s)
+    page = render(run.name, subtitle, sections_of(run), reload_s)
     if out is None:
         return _put(storage, NAME, page)
     write_file(out, page)

@@ -20,7 +20,6 @@ __all__ = ["BEST", "sorted_trials", "trials_table"]
 
 # The order from best to worst.
 BEST = "best"
-_SHOWN = ("number", "state", "value", "fidelity", "seconds", "attempt")
 
 
 def sorted_trials(
@@ -55,19 +54,21 @@ def sorted_trials(
     return [trials[place] for _, place in [*(known_cells[::-1] if reverse else known_cells), *rest_cells]]
 
 
-def trials_table(trials: Sequence[Trial], title: str) -> Table:
-    """One row a trial; of facts that no trial has there is no column."""
+def trials_table(trials: Sequence[Trial]) -> Table:
+    """One row a trial: what it is, what came of it, and what it was tried with."""
     columns = columns_of(trials)
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
-    shown: list[list[str]] = []
-    for name, values in columns.items():
-        is_fact = name in _SHOWN or name.startswith((PARAM, METRIC, "value")) or name == "error"
-        if not is_fact or all(value is ABSENT for value in values) or (name == "attempt" and set(values) == {1}):
+    values = [name for name in columns if name == "value" or name.startswith("value_")]
+    params = [name for name in columns if name.startswith(PARAM)]
+    metrics = [name for name in columns if name.startswith(METRIC)]
+    table = Table()
+    cells: list[list[str]] = []
+    for name in ("number", "state", *values, "fidelity", "seconds", "attempt", *params, *metrics, "error"):
+        if all(value is ABSENT for value in columns[name]) or (name == "attempt" and set(columns[name]) == {1}):
             continue
         header = name.removeprefix(PARAM).removeprefix(METRIC)
         table.add_column(Text(header), justify="left" if name == "error" else "right", overflow="fold")
-        shown.append([_text(value) for value in values])
-    for row in zip(*shown, strict=True):
+        cells.append([_text(value) for value in columns[name]])
+    for row in zip(*cells, strict=True):
         table.add_row(*map(Text, row))
     return table
 

@@ -94,11 +94,12 @@ class Plots:
 
         return getattr(plots, name)(self._view(for_plotly), *args)
 
-    def _picture(self, name: str) -> Any:
+    def _picture(self, name: str) -> matplotlib.figure.Figure:
         from hpo_spark.report import pictures
         from hpo_spark.report.labels import for_matplotlib
 
-        return getattr(pictures, name)(self._view(for_matplotlib))
+        figure: matplotlib.figure.Figure = getattr(pictures, name)(self._view(for_matplotlib))
+        return figure
 
     def _view(self, escape: Callable[[str], str]) -> View:
         from hpo_spark.report.view import View

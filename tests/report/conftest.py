@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ARTIFACTS = Path(__file__).parents[2] / "build" / "screenshots"
+_PART_PX = 4000
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Root has no sandbox; three objectives are drawn by WebGL, here without a graphics card.
 _OPTIONS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -37,7 +38,7 @@ class Opened:
         self.page.wait_for_selector("html[data-drawn]", state="attached", timeout=120_000)
 
     def texts(self, selector):
-        return self.page.locator(selector).all_inner_texts()
+        return self.page.locator(selector).all_text_contents()
 
     def undrawn(self):
         """Sections of plots that hold no mark of any data, or none that can be seen."""
@@ -53,9 +54,13 @@ class Opened:
         )
 
     def shoot(self, name):
+        """Keep what it looks like, part by part: a browser takes no picture of a very high page as a whole."""
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        width = self.page.viewport_size["width"]
-        self.page.screenshot(path=ARTIFACTS / f"{name.replace(' ', '-')}-{width}.png", full_page=True)
+        width, height = self.page.viewport_size["width"], self.page.evaluate("document.documentElement.scrollHeight")
+        self.page.set_viewport_size({"width": width, "height": min(height, _PART_PX)})
+        for number in range(-(-height // _PART_PX)):
+            self.page.evaluate(f"window.scrollTo(0, {number * _PART_PX})")
+            self.page.screenshot(path=ARTIFACTS / f"{name.replace(' ', '-')}-{width}-{number}.png")
 
 
 @pytest.fixture
