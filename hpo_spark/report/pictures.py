@@ -28,16 +28,18 @@ def convergence(view: View) -> Figure:
     """The lowest loss so far, by scikit-optimize's ``plot_convergence``."""
     result = _result(view, N_POINTS)
     with _drawing() as pyplot:
-        figure, axes = pyplot.subplots(figsize=_INCHES)
-        _skopt_plots().plot_convergence(result, ax=axes)
+        figure: Figure = pyplot.figure(figsize=_INCHES)
+        _skopt_plots().plot_convergence(result, ax=figure.add_subplot())
     return figure
 
 
 def evaluations(view: View) -> Figure:
     """What was tried, in each of the most important parameters and each pair, by ``plot_evaluations``."""
-    result = _result(view, N_POINTS)
+    result, names = _result(view, N_POINTS), _dimensions(view)
+    if len(names) < 2:  # where it raises an AttributeError
+        raise NothingToShow("scikit-optimize's plot_evaluations needs two parameters that vary, and there is one.")
     with _drawing():
-        axes = _skopt_plots().plot_evaluations(result, plot_dims=_dimensions(view))
+        axes = _skopt_plots().plot_evaluations(result, plot_dims=names)
         return _figure_of(axes)
 
 

@@ -34,7 +34,7 @@ def test_names_and_messages_of_any_kind_are_text_and_run_nothing(tmp_path, opene
     assert f"{SCRIPT} {ODD}" in page.page.title()
     assert "n" * 300 in page.texts("#environment")[0]
     assert f"ValueError: {SCRIPT}" in page.texts("#failures")[0]
-    drawn = "".join(page.texts("#slices .xtitle"))
+    drawn = "".join(page.texts("#slices .infolayer text"))
     assert "<script>" in drawn or "</script>" in drawn
     assert "<b>" in drawn
     assert "&lt;" not in drawn
