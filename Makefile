@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm test-browser check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report clean
+.PHONY: help install demo test test-clusters test-faults test-storm test-browser check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -18,7 +18,7 @@ install: $(STAMP)  ## Make the environment in .venv
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hpo_spark needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[spark,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
+	$(BIN)/pip install --quiet --editable '.[spark,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]
@@ -51,6 +51,9 @@ format: $(STAMP)  ## Put the code into its format
 bench-mnist: $(STAMP)  ## Search on the real MNIST; HPO_SPARK_DATA names the folder that holds mnist.npz
 	$(BIN)/python -m benchmarks.mnist
 
+bench-training: $(STAMP)  ## Time a training against Model.fit on the real MNIST; HPO_SPARK_DATA as for bench-mnist
+	$(BIN)/python -m benchmarks.training $(ARGS)
+
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@
@@ -70,11 +73,20 @@ bench-search: $(BENCH_STAMP)  ## Compare the searchers with their peers; ARGS=--
 bench-bayes: $(BENCH_STAMP)  ## Keep 8 slots busy with Bayesian optimisation
 	$(BIN)/python -m benchmarks.asking
 
+bench-folds: $(STAMP)  ## Time the folds of a cross-validation on one slot and on two
+	$(BIN)/python -m benchmarks.folds
+
 bench-journal: $(BENCH_STAMP)  ## Time the record of a search, beside Optuna's storages
 	$(BIN)/python -m benchmarks.journal
 
 bench-report: $(STAMP)  ## Time the report of 10,000 trials, and weigh it
 	$(BIN)/python -m benchmarks.report
+
+bench-data: $(STAMP)  ## Weigh the memory of data, and train on a million rows from Spark and Parquet
+	$(BIN)/python -m benchmarks.data
+
+bench-fidelities: $(BENCH_STAMP)  ## Search MNIST with a fifth of the grid's epochs; ARGS=--table, HPO_SPARK_DATA as above
+	$(BIN)/python -m benchmarks.fidelities $(ARGS)
 
 clean:  ## Remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

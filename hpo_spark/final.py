@@ -27,7 +27,9 @@ def train_again(executor: Executor, evaluation: Evaluation, trial: Trial) -> Eva
     Raises:
         Exception: Whatever the executor says of its end; the trial's own failure is in what is returned.
     """
-    asked = Trial(trial.number, trial.params, trial.seed, trial.fidelity, attempt=trial.attempt + 1)
+    asked = Trial(
+        trial.number, trial.params, trial.seed, trial.fidelity, attempt=trial.attempt + 1, origin=trial.origin
+    )
     evaluated: Evaluated = _call(executor, evaluation, asked)
     return evaluated
 

@@ -25,8 +25,6 @@ _INSTALLED = tuple(
     os.path.realpath(folder)
     for folder in {*sysconfig.get_paths().values(), *site.getsitepackages(), str(Path(__file__).parent)}
 )
-# Of a larger file its size and both ends count.
-_END_BYTES = 1 << 20
 
 
 def fingerprint(objective: Any) -> dict[str, str]:
@@ -40,8 +38,8 @@ def fingerprint(objective: Any) -> dict[str, str]:
 
 
 def _function_of(objective: Any) -> Any:
-    for name in ("build_model", "function", "func"):
-        if (inner := getattr(objective, name, None)) is not None and callable(inner):
+    for name in ("build_model", "estimator", "function", "func"):
+        if (inner := getattr(objective, name, None)) is not None and (callable(inner) or name == "estimator"):
             return _function_of(inner)
     return inspect.unwrap(objective) if inspect.isroutine(objective) else objective
 
@@ -96,20 +94,11 @@ def _instructions(code: CodeType) -> tuple[Any, ...]:
 
 
 def _data_of(source: Any) -> str | None:
-    """Of the file that data is read from, or of the code that loads it; None where there is neither."""
+    """Of what data is read from, or of the code that loads it; None where neither can be told."""
     if (function := getattr(source, "function", None)) is not None:
         return _code_of(function)
-    if (path := getattr(source, "file", None)) is None:
-        return None
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            head = file.read(_END_BYTES)
-            file.seek(max(0, size - _END_BYTES))
-            return _digest(b"%d" % size + head + file.read(_END_BYTES))
-    except OSError:
-        return None
+    digest = getattr(source, "digest", None)
+    return digest() if callable(digest) else None
 
 
 def _digest(content: bytes) -> str:

@@ -101,14 +101,14 @@ def read_warm_start(source: Source, space: SearchSpace, directions: Sequence[str
 def _of_use(trials: Sequence[Trial], space: SearchSpace, directions: Sequence[str]) -> WarmStart:
     """Those trials that fit into the space and say something about their configuration.
 
-    One that was cancelled, or whose executor was lost, says nothing.
+    One that was cancelled, or whose executor was lost, says nothing; a repeat's configuration is among them already.
     """
     if not trials:
         raise ConfigError("warm_start: expected trials, and there is none.")
     told: list[Trial] = []
     problem = "they were cancelled, or their executors were lost"
     for trial in trials:
-        if trial.tells_nothing or trial.state is TrialState.RUNNING:
+        if trial.tells_nothing or trial.state is TrialState.RUNNING or trial.repeat is not None:
             continue
         if trial.values is not None and len(trial.values) != len(directions):
             problem = f"they have {len(trial.values)} value(s), and this study {len(directions)} objective(s)"

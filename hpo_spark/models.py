@@ -1,6 +1,7 @@
 """The trained models of a search: from the worker that trained one to its place in the run folder.
 
-    models/trial-7-attempt-1.keras    one for each trial that is worth it; .weights.h5 where Keras cannot save it whole
+    models/trial-7-attempt-1.keras    one for each trial that is worth it; .weights.h5 where Keras cannot save it whole,
+                                      .joblib of scikit-learn
     best/model.keras                  the best trial's, as a second name of the same file where there are such names
 
 A small model comes back with its trial's result, and the driver writes it. A large one is written by the worker, under
@@ -18,12 +19,13 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hpo_spark.place import Place, as_seen_by_workers
 from hpo_spark.redaction import redact
 from hpo_spark.storage import Storage
 from hpo_spark.storage.local import LocalStorage
 from hpo_spark.trial import Trial
 
-__all__ = ["MAX_RETURNED_BYTES", "KeptModels", "ModelPlace", "Models", "Sent", "suffix_of"]
+__all__ = ["MAX_RETURNED_BYTES", "SUFFIXES", "KeptModels", "ModelPlace", "Models", "Sent", "suffix_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +33,17 @@ logger = logging.getLogger(__name__)
 MAX_RETURNED_BYTES = 4_000_000
 
 _FOLDER = "models"
-_NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.(?:keras|weights\.h5)")
+# How the names of models' files end.
+SUFFIXES = (".keras", ".weights.h5", ".joblib")
+_NAME = re.compile(rf"trial-(\d+)-attempt-(\d+)(?:{'|'.join(map(re.escape, SUFFIXES))})")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
-_ZIP = b"PK"
+_ZIP, _PICKLE = b"PK", b"\x80"
 
 
 def suffix_of(model: bytes) -> str:
     """How the name of a model's file ends."""
+    if model.startswith(_PICKLE):
+        return ".joblib"
     return ".keras" if model.startswith(_ZIP) else ".weights.h5"
 
 
@@ -60,17 +66,8 @@ class Sent:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class ModelPlace:
-    """The run folder, as workers may see it; picklable.
-
-    Attributes:
-        storage: The folder.
-        probe: The file there that tells that it is the driver's.
-    """
-
-    storage: Storage
-    probe: str
+class ModelPlace(Place):
+    """The run folder, as workers may write models to it."""
 
     def send(self, trial: Trial, model: bytes) -> Sent:
         """Send a trial's model to the driver, or write it."""
@@ -78,7 +75,7 @@ class ModelPlace:
             return Sent(content=model)
         size = f"{len(model) / 1e6:.1f} MB"
         try:
-            if not self._is_seen():
+            if not self.is_seen():
                 return Sent(problem=f"it has {size}, and {socket.gethostname()} does not see {self.storage}")
             name = _name_of(trial, model)
             self.storage.write(name, model)
@@ -90,13 +87,10 @@ class ModelPlace:
     def read(self, name: str) -> bytes | None:
         """A file of the run folder; None where this process does not see it."""
         try:
-            return self.storage.read(name) if self._is_seen() else None
+            return self.storage.read(name) if self.is_seen() else None
         except Exception as error:
             logger.warning("%s/%s cannot be read here: %s", self.storage, name, redact(str(error)))
             return None
-
-    def _is_seen(self) -> bool:
-        return self.storage.exists(self.probe)
 
 
 @dataclass(frozen=True)
@@ -139,8 +133,7 @@ class Models:
     """
 
     def __init__(self, storage: Storage | None) -> None:
-        # Workers have working folders of their own.
-        self._storage = LocalStorage(storage.path.absolute()) if isinstance(storage, LocalStorage) else storage
+        self._storage = None if storage is None else as_seen_by_workers(storage)
         self.place = None if self._storage is None else ModelPlace(self._storage, f"{_FOLDER}/{_new_probe()}")
         self._names: dict[int, str] = {}
         self._held: dict[int, bytes] = {}

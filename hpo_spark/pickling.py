@@ -27,6 +27,7 @@ __all__ = [
     "dump_item",
     "dump_task",
     "dumps",
+    "large_captures",
     "load_item",
     "loads",
     "send_by_value",
@@ -202,8 +203,27 @@ def _describe(function: Any) -> str:
     return f"{name!r}"
 
 
-def _find_culprit(function: Any) -> str | None:
-    """The first captured variable, argument or attribute that cannot be pickled, in words."""
+def large_captures(function: Any, min_bytes: int = MAX_FRESH_BYTES) -> list[str]:
+    """What of more than ``min_bytes`` travels with a function, in words: captured and global variables, attributes."""
+    found = []
+    if _size(function) > min_bytes:
+        for words, value in _parts(function):
+            if (size := _size(value)) > min_bytes:
+                inner = large_captures(value, min_bytes) if callable(value) else []
+                found += inner or [f"{words} ({type(value).__name__}, {size / 1e6:.1f} MB)"]
+    return found
+
+
+def _size(value: Any) -> int:
+    """Bytes of the pickle; 0 where it has none."""
+    try:
+        return len(dumps(value))
+    except Exception:
+        return 0
+
+
+def _parts(function: Any) -> list[tuple[str, Any]]:
+    """What travels with a function or an object that is called, each with how to call it."""
     parts: list[tuple[str, Any]] = []
     if isinstance(function, functools.partial):
         parts += [(f"argument {index} of the partial", value) for index, value in enumerate(function.args)]
@@ -211,11 +231,20 @@ def _find_culprit(function: Any) -> str | None:
         parts.append(("its function", function.func))
     elif inspect.isfunction(function):
         captured = inspect.getclosurevars(function)
+        defaults = inspect.signature(function).parameters.values()
         parts += [(f"the captured variable {name!r}", value) for name, value in captured.nonlocals.items()]
         parts += [(f"the global variable {name!r}", value) for name, value in captured.globals.items()]
+        parts += [(f"the default of {p.name!r}", p.default) for p in defaults if p.default is not p.empty]
+    elif inspect.ismethod(function):
+        parts.append((f"the object of {function.__name__!r}", function.__self__))
     else:
         parts += [(f"the attribute {name!r}", value) for name, value in getattr(function, "__dict__", {}).items()]
-    for words, value in parts:
+    return parts
+
+
+def _find_culprit(function: Any) -> str | None:
+    """The first captured variable, argument or attribute that cannot be pickled, in words."""
+    for words, value in _parts(function):
         try:
             dumps(value)
         except Exception:

@@ -104,6 +104,8 @@ class LiveProgress(Callback):
 
     def _count(self, trial: Trial) -> None:
         self._counts[str(trial.state)] += 1
+        if trial.repeat is not None:  # whose value says nothing of the search
+            return
         self._leaders.add(trial)
         if trial.values and (best := self._leaders.best) is not None and best.values:
             self._bests.append(best.values[0])
@@ -124,7 +126,7 @@ class LiveProgress(Callback):
             rows.add_row("", Text(format_params(best.params)))
             rows.add_row("history", self._chart())
         slots = self._slots()
-        rows.add_row("slots", f"{min(study.n_running, slots)} of {slots} busy")
+        rows.add_row("slots", f"{min(study.n_tasks, slots)} of {slots} busy")
         rows.add_row("time", self._time())
         return Panel(rows, title=Text(study.name, style="bold"), title_align="left", expand=False)
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hpo_spark.confirm import check_confirm, confirmed
+from hpo_spark.data.placement import placed
 from hpo_spark.errors import (
     ConfigError,
     EvaluationError,
@@ -90,7 +92,8 @@ def refit(
         EvaluationError: If the training fails.
     """
     storage = out if isinstance(out, Storage) else open_storage(out)
-    trained = _on_all_data(objective) if full else objective
+    if full:
+        _on_all_data(objective)
     _chosen(read_record(storage), trial)  # what is wrong with the arguments is wrong whoever runs a search
     prepare = getattr(getattr(objective, "data", None), "prepare", None)
     if callable(prepare):
@@ -103,7 +106,8 @@ def refit(
             storage.cut_log(JOURNAL, past.size)
         if (code := past.fingerprint.get("code")) is not None and code != fingerprint(objective).get("code"):
             logger.warning("%s: the objective's code has changed since; the model is trained by the new one", storage)
-        return _refit(storage, past, objective, trained, executor, trial, full)
+        with placed(objective, executor, past.seed) as here:
+            return _refit(storage, past, here, _on_all_data(here) if full else here, executor, trial, full)
     finally:
         lease.release()
 
@@ -112,7 +116,8 @@ def _on_all_data(objective: Any) -> Callable[..., Any]:
     derive = getattr(objective, "on_all_data", None)
     if not callable(derive):
         raise ConfigError(
-            "full: this objective cannot be trained on train and validation part together; a KerasObjective can."
+            "full: this objective cannot be trained on train and validation part together; a KerasObjective and a "
+            "SklearnObjective can."
         )
     trained: Callable[..., Any] = derive()
     return trained
@@ -120,15 +125,23 @@ def _on_all_data(objective: Any) -> Callable[..., Any]:
 
 def _chosen(past: StudyRecord, number: int | None) -> Trial:
     """The trial whose configuration is meant."""
-    ranked = best_first(past.ended, past.directions)
     if number is None:
-        if not ranked:
+        if (best := _best(past)) is None:
             raise ConfigError(f"{past.place}: no trial has succeeded, so no configuration is the best.")
-        return ranked[0]
+        return best
     found = next((trial for trial in (*past.ended, *past.unfinished) if trial.number == number), None)
     if found is None:
         raise ConfigError(f"{past.place}: there is no trial {number}.")
     return found
+
+
+def _best(past: StudyRecord) -> Trial | None:
+    """The best trial: where configurations were trained again, the winner's repeat of median value."""
+    confirm = check_confirm(past.study.get("confirm"), past.directions)
+    if confirm is not None and (ranking := confirmed(past.ended, past.directions, confirm)):
+        return ranking[0].trial
+    ranked = best_first(past.ended, past.directions)
+    return ranked[0] if ranked else None
 
 
 def _refit(
@@ -201,7 +214,6 @@ def _made_up_for(past: StudyRecord) -> dict[int, int]:
 
 def _record(storage: Storage, past: StudyRecord, done: Refit, again: Trial) -> None:
     """Say in the journal and in ``result.json`` what ``best/`` holds now."""
-    ranked = best_first(past.ended, past.directions)
     what = {
         "by": "user",
         "reason": "asked for with refit",
@@ -212,7 +224,7 @@ def _record(storage: Storage, past: StudyRecord, done: Refit, again: Trial) -> N
         "metrics": done.metrics,
         "full": done.full,
         "test": done.test,
-        "best": identity_of(ranked[0]) if ranked else None,
+        "best": identity_of(_best(past)),
     }
     journal = Journal(storage, past.check)
     try:

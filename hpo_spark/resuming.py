@@ -16,7 +16,7 @@ __all__ = ["Changes", "changes"]
 _FIXED = ("space", "objective", "fixed", "warm_start")
 _FIXED_IN_STUDY = ("direction", "seed", "deterministic", "lookahead")
 _CODE = {"code": "the objective's code", "data": "the objective's data"}
-_FILES = (".py", ".npz", ".csv", ".parquet")
+_FILES = (".py", ".npz", ".npy", ".csv", ".csv.gz", ".parquet")
 
 
 @dataclass
@@ -48,7 +48,7 @@ def changes(before: StudyRecord, study: Mapping[str, Any], fingerprint: Mapping[
         top, _, inner = key.partition(".")
         name = inner.partition(".")[0]
         is_fixed = top in _FIXED or (top == "study" and name in _FIXED_IN_STUDY)
-        is_fixed = is_fixed or (top in ("searcher", "x0") and is_deterministic)
+        is_fixed = is_fixed or (top in ("searcher", "x0", "pruner", "fidelity") and is_deterministic)
         (found.refused if is_fixed else found.accepted).append(f"{key}: {_said(old)} -> {_said(new)}")
     for name, what in _CODE.items():
         old, new = before.fingerprint.get(name), fingerprint.get(name)
@@ -77,6 +77,8 @@ def _is_empty(value: Any) -> bool:
 
 def _located(value: Any) -> Any:
     """A value without the folders of files: a run may go on where they lie elsewhere, and its code is compared."""
+    if isinstance(value, list):
+        return [_located(item) for item in value]
     if not isinstance(value, str):
         return value
     path, colon, name = value.partition(":") if ".py:" in value else (value, "", "")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -26,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpo_spark import output
+from hpo_spark.confirm import Confirm, Confirmed, confirmed, missing, origin_of
 from hpo_spark.errors import (
     ExecutorLost,
     StorageError,
@@ -34,10 +36,12 @@ from hpo_spark.errors import (
     TaskTimeout,
     WorkerCrashed,
 )
-from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, watch_size, window_of
+from hpo_spark.executors.base import cancel_task, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.parts import TrialTasks
 from hpo_spark.results.leaders import Leaders
 from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
@@ -92,11 +96,15 @@ class Runner:
         limits: When to stop.
         listener: Whom to tell.
         enqueued: Configurations to try before the searcher's; others may add to it.
+        midway: What concerns trials while they run.
         lookahead: Trials in flight in deterministic mode; None for as many as the executor likes, in any order.
+        confirm: What to train again at the end; None for nothing.
 
     Attributes:
         trials: Those that have ended, in that order.
-        leaders: The best of them, and for several objectives their front.
+        repeats: Those of them that repeat a configuration.
+        leaders: The best of the others, and for several objectives their front.
+        confirmed: The configurations that were trained again, the winner first; empty until all of that has ended.
         reason: Why no trial is submitted any more, in words; None while the search goes on.
         interrupted: Whether Ctrl-C ended it.
     """
@@ -112,9 +120,13 @@ class Runner:
         limits: Limits,
         listener: Listener,
         enqueued: deque[dict[str, Any]],
+        midway: Midway,
         lookahead: int | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         self.trials: list[Trial] = []
+        self.repeats: list[Trial] = []
+        self.confirmed: list[Confirmed] = []
         self.leaders = Leaders(directions)
         self.reason: str | None = None
         self.interrupted = False
@@ -123,11 +135,13 @@ class Runner:
         self._seed = seed
         self._searcher: Searcher | Ahead = searcher
         self._executor = executor
-        self._evaluation = evaluation
+        self._tasks = TrialTasks(executor, evaluation, self.wake)
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
+        self._midway = midway
         self._lookahead = lookahead
+        self._confirm = confirm
         # In deterministic mode: what has ended while a trial of a lower number runs.
         self._early: dict[int, Evaluated] = {}
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -138,11 +152,14 @@ class Runner:
         self._record: dict[str, Trial] = {}
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
-        self._stopped = False
+        self._stopped = self._is_halted = False
         self._looping = self._signalled = self._in_objective = self._is_ending = False
         self._next_number = self._n_submitted = 0
+        self._seeds: dict[int, int] = {}
+        # What was asked for and does not fit into what is left of the epochs, while others may leave some of theirs.
+        self._held: Proposal | None = None
         self._n_repeats = 0
-        self._watch = LimitWatch(limits, directions[0] == "maximize")
+        self._watch = LimitWatch(limits, directions[0] == "maximize", searcher.full_fidelity)
         self._unfinished_before: list[Trial] = []
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -154,13 +171,19 @@ class Runner:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial so far; None while there is none."""
-        return self.leaders.best
+        """The best trial so far, or the winner's repeat of median value; None while there is none."""
+        return self.confirmed[0].trial if self.confirmed else self.leaders.best
 
     @property
     def n_running(self) -> int:
         """Trials in flight."""
         return len(self._in_flight)
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in flight: a trial may be several."""
+        with self._lock:
+            return self._tasks.count([future for _, future in self._in_flight.values()])
 
     @property
     def _n_open(self) -> int:
@@ -183,6 +206,7 @@ class Runner:
                 self._wait()
                 self._fill()
             self._deal_with_rest()
+            self._repeat_best()
         except KeyboardInterrupt:
             self.interrupted = True
             self.reason = "interrupted"
@@ -197,9 +221,11 @@ class Runner:
 
     def record(self, params: Params, values: Sequence[float]) -> None:
         """Take a configuration whose values are known as a trial that has ended; before `run`."""
-        if f"{self._space.key(params)}@None" in self._record:
+        fidelity = self._searcher.full_fidelity
+        if f"{self._space.key(params)}@{fidelity}" in self._record:
             return
-        trial = Trial(self._next_number, params, derive_seed(self._seed, self._next_number), origin=_KNOWN)
+        seed = derive_seed(self._seed, self._next_number)
+        trial = Trial(self._next_number, params, seed, fidelity, origin=_KNOWN)
         self._next_number += 1
         self._listener.on_ask(trial, len(self.trials))
         evaluated = Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values)))
@@ -225,8 +251,9 @@ class Runner:
         """
         self._seconds_before = seconds
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
-        self._n_submitted = sum(trial.origin != _KNOWN for trial in (*ended, *unfinished))
+        self._n_submitted = sum(_counts(trial) for trial in (*ended, *unfinished))
         self._unfinished_before = list(unfinished)
+        self._seeds = {trial.number: trial.seed for trial in (*ended, *unfinished)}
         dealt_with = list(ended)
         if self._lookahead is not None:
             by_number = {trial.number: trial for trial in ended}
@@ -234,16 +261,23 @@ class Runner:
             self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
         for trial in dealt_with:
             self.trials.append(trial)
+            if trial.repeat is not None:
+                self.repeats.append(trial)
+                continue
             self.leaders.add(trial)
             if trial.state is not TrialState.CANCELLED:
                 self._record[self._key(trial)] = trial
             self._watch.add(trial)
             self._check_limits()
+        if self._confirm is not None:
+            self.confirmed = confirmed(self.trials, self._directions, self._confirm)
         asked = [_as_asked(evaluated.trial) for evaluated in self._early.values()]
-        for trial in (*unfinished, *asked):
+        pending = [trial for trial in (*unfinished, *asked) if trial.repeat is None]
+        for trial in pending:
             self._pending[self._key(trial)] = trial.number
         assert isinstance(self._searcher, Searcher)
-        self._searcher.restore([*taught, *dealt_with, *unfinished, *asked])
+        known = [trial for trial in dealt_with if trial.repeat is None]
+        self._searcher.restore([*taught, *known, *pending])
 
     def interrupt(self) -> bool:
         """End the search from a signal handler, once what the loop is at is done.
@@ -258,12 +292,16 @@ class Runner:
         self._events.put(None)
         return True
 
-    def stop(self, reason: str = "stopped by the user") -> None:
+    def stop(self) -> None:
         """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
+        self._is_halted = True
+        self._stop("stopped by the user")
+
+    def _stop(self, reason: str) -> None:
         with self._lock:
             self.reason = self.reason or reason
             self._stopped = True
-            drop_tasks(self._executor, [future for _, future in self._in_flight.values() if future is not None])
+            self._tasks.drop([future for _, future in self._in_flight.values() if future is not None])
         self._events.put(None)
 
     def cancel(self, number: int) -> bool:
@@ -284,7 +322,7 @@ class Runner:
     def _fill(self) -> None:
         """Submit trials until enough are in flight."""
         while self.reason is None:
-            room = (self._lookahead or window_of(self._executor)) - self._n_open
+            room = self._room
             if self._limits.max_trials is not None:
                 if self._n_submitted >= self._limits.max_trials:
                     self.reason = f"max_trials={self._limits.max_trials} is reached"
@@ -297,15 +335,40 @@ class Runner:
                     self.reason = "the searcher has finished"
                 return
             for proposal in proposals:
+                if self.reason is None and not self._has_epochs_for(proposal):
+                    self._held = proposal
+                    return
                 if self.reason is None:
                     self._take(proposal)
             if self._n_repeats >= _MAX_REPEATS and not self._n_open:
                 self.reason = "the searcher proposes only what is known already"
 
+    @property
+    def _room(self) -> int:
+        """How many trials to submit now."""
+        if self._lookahead is not None:
+            return self._lookahead - self._n_open
+        return math.ceil((window_of(self._executor) - self.n_tasks) / self._tasks.n_parts)
+
     def _next_proposals(self, n: int) -> list[Proposal]:
+        if self._held is not None:
+            held, self._held = self._held, None
+            return [held]
         if self._enqueued:
-            return [Proposal(self._enqueued.popleft(), origin=_ENQUEUED)]
-        return self._searcher.ask(n)
+            return [replace(self._searcher.adopt(self._enqueued.popleft()), origin=_ENQUEUED)]
+        # One by one where epochs are counted: what does not fit must not take others with it.
+        return self._searcher.ask(n if self._limits.max_epochs is None else 1)
+
+    def _has_epochs_for(self, proposal: Proposal) -> bool:
+        """Whether there are epochs left for a proposal; ends the search where there will be none."""
+        running = (trial for trial, _ in self._in_flight.values())
+        early = (evaluated.trial for evaluated in self._early.values())
+        n_taken = sum(map(self._midway.epochs_of, (*running, *early)))
+        if (left := self._watch.epochs_left) is None or self._midway.epochs_of(proposal) <= left - n_taken:
+            return True
+        if not self._n_open:
+            self.reason = f"max_epochs={self._limits.max_epochs}: the next trial would need more than the {left} left"
+        return False
 
     def _take(self, proposal: Proposal) -> None:
         """Serve a proposal from the record, have it wait for its twin that runs, or submit it."""
@@ -322,18 +385,26 @@ class Runner:
             self._next_number += 1
             self._n_submitted += 1
             self._pending[key] = number
+            self.confirmed = []
             trial = Trial(
                 number=number,
                 params=proposal.params,
-                seed=derive_seed(self._seed, number),
+                seed=self._seed_of(number, proposal.parent),
                 fidelity=proposal.fidelity,
                 parent=proposal.parent,
                 origin=proposal.origin,
                 token=proposal.token,
+                thresholds=self._midway.thresholds(),
             )
             if proposal.origin == _ENQUEUED:
                 self._searcher.expect(trial)
             self._submit(trial)
+
+    def _seed_of(self, number: int, parent: int | None) -> int:
+        """A trial's seed: its own, or its parent's, so that the two trainings are one."""
+        own = derive_seed(self._seed, number)
+        self._seeds[number] = own if parent is None else self._seeds.get(parent, own)
+        return self._seeds[number]
 
     def _serve(self, known: Trial, proposal: Proposal) -> None:
         self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))
@@ -348,13 +419,18 @@ class Runner:
             self._settle(self._unfinished(trial, CancelledError()))
             return
         self._in_objective = isinstance(self._executor, SerialExecutor)
-        future = self._executor.submit(self._evaluation, trial, self.leaders.values)
+        # Of the repeats it shows at the end which one's model is wanted.
+        future = self._tasks.submit(
+            trial,
+            lambda: [] if trial.repeat is not None else self.leaders.values_for(trial),
+            self._midway.checkpoint_of(trial),
+        )
         self._in_objective = False
         with self._lock:
             self._in_flight[trial.number] = trial, future
             late = trial.number in self._cancelled
             if self._stopped:
-                drop_tasks(self._executor, [future])
+                self._tasks.drop([future])
         future.add_done_callback(lambda _: self._events.put(trial.number))
         if late:
             cancel_task(self._executor, future)
@@ -411,6 +487,7 @@ class Runner:
 
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
         """The trial of a task that came back without one."""
+        trial = replace(trial, curve=self._midway.curve_of(trial))
         report = report_of(error)
         if report is not None:
             trial = replace(
@@ -448,8 +525,33 @@ class Runner:
         if self.reason is not None and self._lookahead is None:
             return
         for trial in self._unfinished_before:
-            if not self._stopped:
+            # The others' turn comes when the search is over, where the order of the numbers does not matter.
+            if not self._stopped and (trial.repeat is None or self._lookahead is not None):
                 self._submit(replace(trial, attempt=trial.attempt + 1))
+
+    def _repeat_best(self) -> None:
+        """Train the best configurations again, with other seeds; unless somebody has stopped the search."""
+        if self._confirm is None or self._is_halted:
+            return
+        self._stopped = False
+        wanted = deque(missing(self.trials, self._directions, self._confirm))
+        begun = {(trial.repeat_of, trial.repeat): trial for trial in self._unfinished_before}
+        if wanted:
+            logger.info("the best configurations are trained again with other seeds: %d trials", len(wanted))
+        while (wanted and not self._stopped) or self._in_flight:
+            while wanted and not self._stopped and self._room > 0:
+                original, repeat = wanted.popleft()
+                if (trial := begun.get((original.number, repeat))) is not None:
+                    self._submit(replace(trial, attempt=trial.attempt + 1))
+                    continue
+                number = self._next_number
+                self._next_number += 1
+                seed = derive_seed(self._seed, number)
+                origin = origin_of(original, repeat)
+                self._submit(Trial(number, original.params, seed, original.fidelity, origin=origin))
+            self._wait()
+        self._deal_with_rest()
+        self.confirmed = confirmed(self.trials, self._directions, self._confirm)
 
     def _settle(self, evaluated: Evaluated) -> None:
         """A trial has ended: record it and deal with it, in deterministic mode once its turn has come."""
@@ -473,8 +575,12 @@ class Runner:
 
     def _conclude(self, evaluated: Evaluated) -> None:
         trial = evaluated.trial
-        is_best = self.leaders.add(trial)
         self.trials.append(trial)
+        if trial.repeat is not None:  # the searcher has not asked for it, and no limit of the search counts it
+            self.repeats.append(trial)
+            self._listener.on_end(evaluated, False)
+            return
+        is_best = self.leaders.add(trial)
         self._listener.on_end(evaluated, is_best)
         key = self._key(trial)
         self._pending.pop(key, None)
@@ -494,7 +600,7 @@ class Runner:
             if self._lookahead is not None:
                 self.reason = reason  # what was asked for is evaluated: which trials have begun depends on the clock
             else:
-                self.stop(reason)
+                self._stop(reason)
 
     def _end_all(self) -> None:
         """Cancel what is in flight and record how it ended, within a grace time."""
@@ -519,6 +625,11 @@ class Runner:
                 with contextlib.suppress(TaskNotPicklable, BrokenExecutor, StorageError):
                     self._end(ended)
         self._deal_with_rest()
+
+
+def _counts(trial: Trial) -> bool:
+    """Whether it is one of the trials that `max_trials` is about."""
+    return trial.origin != _KNOWN and trial.repeat is None
 
 
 def _as_asked(trial: Trial) -> Trial:

@@ -60,11 +60,14 @@ class LimitWatch:
     Args:
         limits: The limits.
         maximize: Whether the first objective is better when larger.
+        full_fidelity: Epochs of a full training, where trials have fidelities: ``target`` and ``patience`` look at
+            nothing less.
     """
 
-    def __init__(self, limits: Limits, maximize: bool) -> None:
+    def __init__(self, limits: Limits, maximize: bool, full_fidelity: int | None = None) -> None:
         self._limits = limits
         self._sign = 1.0 if maximize else -1.0
+        self._full_fidelity = full_fidelity
         self._n_failed = self._n_epochs = self._n_since_best = 0
         self._counts_epochs = True
         self._best: float | None = None
@@ -73,22 +76,30 @@ class LimitWatch:
 
     def add(self, trial: Trial) -> None:
         """A trial has ended."""
-        if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
+        is_no_failure = trial.state in (TrialState.COMPLETED, TrialState.PRUNED)
+        if not is_no_failure and trial.state is not TrialState.CANCELLED:
             self._n_failed += 1
         if trial.state is not TrialState.CANCELLED and len(self._first) < (self._limits.give_up_after or 0):
             # The numbers in a message are those of the configuration.
             reason = re.sub(_NUMBERS, "#", trial.reason or "")
-            self._first.append(None if trial.values else (str(trial.state), reason))
-        self._n_epochs += count_epochs([trial])
+            self._first.append(None if is_no_failure else (str(trial.state), reason))
+        self._n_epochs += len(trial.curve) if trial.state is not TrialState.COMPLETED else count_epochs([trial])
         if trial.value is None:
             return
         if trial.seconds is not None and "epochs" not in trial.metrics:
             self._counts_epochs = False
+        if self._full_fidelity is not None and trial.fidelity is not None and trial.fidelity < self._full_fidelity:
+            return
         value = self._sign * trial.value
         if self._best is None or value > self._best:
             self._best, self._n_since_best = value, 0
         else:
             self._n_since_best += 1
+
+    @property
+    def epochs_left(self) -> int | None:
+        """Epochs that are not trained yet; None for no limit."""
+        return None if self._limits.max_epochs is None else self._limits.max_epochs - self._n_epochs
 
     def reached(self, seconds: float) -> str | None:
         """The rule that ends the study, in words; None to go on.
@@ -121,5 +132,10 @@ class LimitWatch:
 
 
 def count_epochs(trials: Sequence[Trial]) -> int:
-    """Epochs trained, over all trials that tell."""
-    return sum(epochs for trial in trials if isinstance(epochs := trial.metrics.get("epochs"), int))
+    """Epochs trained, over all trials; 0 where the objective does not count them.
+
+    A trial that did not come to its end has trained those that it reported.
+    """
+    ended = [epochs for trial in trials if isinstance(epochs := trial.metrics.get("epochs"), int)]
+    cut_short = [len(trial.curve) for trial in trials if trial.state is not TrialState.COMPLETED]
+    return sum(ended) + (sum(cut_short) if ended else 0)

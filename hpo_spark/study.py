@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import threading
 from collections import deque
@@ -16,7 +17,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox
+from hpo_spark.data.placement import placed
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
@@ -27,15 +30,18 @@ from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
+from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.pickling import large_captures
 from hpo_spark.plain import to_plain
+from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
-from hpo_spark.results.result import Result, best_first
+from hpo_spark.results.result import Result
 from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
-from hpo_spark.searchers import Searcher, make_searcher
+from hpo_spark.searchers import Searcher, has_fidelities, make_searcher
 from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
@@ -51,6 +57,7 @@ _DEFAULT_TRIALS = 60
 # So many trials with one and the same error are no accident.
 DEFAULT_GIVE_UP_AFTER = 10
 DEFAULT_KEEP_MODELS = 10
+_FIDELITY = ("min", "max", "eta")
 _DIRECTIONS = ("minimize", "maximize")
 
 
@@ -94,6 +101,12 @@ class Study:
         warm_start: An earlier search: its run folder or its trials, a CSV file, ``storage-url#study`` of Optuna,
             ``hyperopt:PATH`` of a pickle, an `optuna.Study`, or a `hyperopt.Trials`. The searcher learns from it; of
             the configurations the best is tried first, since nothing says that the values still hold.
+        pruner: What stops trials early: ``median``, ``asha`` or ``patience``, a mapping of ``name`` and options, or a
+            `Pruner`; None for nothing. It goes by what the objective reports (`Context.report`).
+        fidelity: ``{"min": 1, "max": 30, "eta": 3}`` to try configurations with few epochs, and train the best of them
+            further: the epochs of the first rung and of a full training, and how many compete for one place on
+            the next rung. Searchers with fidelities of their own (``hyperband``, ``asha``, ``dehb``) take it as theirs;
+            without it their full training is the objective's ``epochs``.
         deterministic: Whether the trials are the same whatever runs them and whatever ends first: the number in flight
             is fixed then, and the searcher is told of results in the order of the trials.
         lookahead: Trials in flight in deterministic mode, 1 or more; None for 8. With fewer slots some wait, with more
@@ -103,6 +116,9 @@ class Study:
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
         keep_models: For several objectives, how many models of the front are kept, the best in the first objective
             first; for one, the best trial's is kept. 0 for none.
+        confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
+            ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
+            value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -126,11 +142,14 @@ class Study:
         fixed: Mapping[str, Any] | None = None,
         x0: Sequence[Mapping[str, Any]] = (),
         warm_start: Source | None = None,
+        pruner: str | Mapping[str, Any] | Pruner | None = None,
+        fidelity: Mapping[str, int] | None = None,
         deterministic: bool = False,
         lookahead: int | None = None,
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
+        confirm: Confirm | Mapping[str, Any] | None = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -143,6 +162,7 @@ class Study:
         self.directions = _check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
         self.keep_models = _check_keep_models(keep_models)
+        self.confirm = check_confirm(confirm, self.directions)
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
@@ -154,7 +174,10 @@ class Study:
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
-        self.searcher = make_searcher(searcher, space, self.directions, self.seed)
+        self.fidelity = resolve_fidelity(fidelity, searcher, objective)
+        self.searcher = make_searcher(searcher, space, self.directions, self.seed, self.fidelity)
+        self.pruner = check_pruner(pruner, self.directions)
+        self._pruner_choice = pruner
         self.callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         self.name = name or (self.out.name if self.out else "study")
         self._description: Mapping[str, Any] | None = None
@@ -179,9 +202,11 @@ class Study:
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
         self._models = Models(self.out)
+        self._midway: Midway | None = None
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
+        self._is_finished = self._has_lost_folder = False
 
     @property
     def trials(self) -> list[Trial]:
@@ -190,14 +215,18 @@ class Study:
 
     @property
     def best_trial(self) -> Trial | None:
-        """The best trial so far; None while there is none."""
-        ranked = best_first(self.trials, self.directions)
-        return ranked[0] if ranked else None
+        """The best trial so far, or the winner's repeat of median value; None while there is none."""
+        return self._runner.best if self._runner else None
 
     @property
     def n_running(self) -> int:
         """Trials in flight."""
         return self._runner.n_running if self._runner else 0
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in flight: a trial may be several, such as the folds of a cross-validation."""
+        return self._runner.n_tasks if self._runner else 0
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have a configuration tried next; from any thread, also while the study runs.
@@ -288,14 +317,29 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+        with placed(self.objective, executor, self.seed) as objective:
+            return self._run(executor, limits, objective)
+
+    def _run(self, executor: Executor, limits: Limits, objective: Callable[..., Any]) -> Result:
+        """Search with the objective as workers get it."""
+        with self._lock:
+            self._midway = Midway(
+                self.out,
+                self.pruner,
+                self.directions[0] == "maximize",
+                self.searcher.full_fidelity,
+                renews=self._lookahead is None,
+            )
             evaluation = Evaluation(
-                self.objective,
+                objective,
                 self.seed,
                 self.fixed,
                 self.directions,
                 deterministic=self._lookahead is not None,
                 keeps_models=self.keep_models > 0,
                 place=self._models.place,
+                midway=self._midway.place,
+                full_fidelity=self.searcher.full_fidelity,
             )
             self._runner = runner = Runner(
                 self.space,
@@ -307,10 +351,17 @@ class Study:
                 limits,
                 Listener(self._on_ask, self._on_result, self._on_end, self._on_idle),
                 self._enqueued,
+                self._midway,
                 self._lookahead,
+                self.confirm,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
+            for what in large_captures(objective):
+                logger.warning(
+                    "the objective brings %s along, which every worker process unpickles and keeps: give it as the "
+                    "objective's data, which a host has once, or load it inside the function", what,
+                )  # fmt: skip
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
             try:
@@ -334,6 +385,7 @@ class Study:
             with self._mailbox():
                 runner.run()
         except Exception as error:
+            self._has_lost_folder = isinstance(error, StorageError)
             runner.reason = f"{type(error).__name__}: {error}"
             with suppress(StorageError):  # the first one tells
                 self._conclude(executor, runner, evaluation, broken=error)
@@ -368,9 +420,17 @@ class Study:
                 for point in self._x0
             ],
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
-            "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
+            "searcher": self._described_searcher(),
+            "pruner": _plain_choice(self._pruner_choice),
+            "fidelity": None if self.fidelity is None else {**self.fidelity},
+            "confirm": None if self.confirm is None else vars(self.confirm),
             "objective": _describe_objective(self.objective),
         }
+
+    def _described_searcher(self) -> Any:
+        if self._searcher_choice is not None:
+            return _plain_choice(self._searcher_choice)
+        return (getattr(self.searcher, "searcher", None) or self.searcher).name
 
     def _mailbox(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.out is None else Mailbox(self.out, self)
@@ -441,6 +501,9 @@ class Study:
             for trial in taught.trials:
                 self.searcher.tell(trial)
         self._take_up_models(past, runner)
+        if self._midway is not None:
+            attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
+            self._midway.open(runner.trials, attempts)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
@@ -468,8 +531,9 @@ class Study:
             self._promote(runner.best)
 
     def _keepers(self, runner: Runner) -> list[int]:
-        """Numbers of the trials that have ended and whose models are kept."""
-        return [trial.number for trial in runner.leaders.trials[: self.keep_models]]
+        """Numbers of the ended trials whose models are kept: those of all repeats, until the winner is known."""
+        chosen = [one.trial for one in runner.confirmed[:1]] or runner.repeats
+        return [trial.number for trial in (*runner.leaders.trials[: self.keep_models], *chosen)]
 
     def _promote(self, trial: Trial) -> None:
         """Have ``best/`` show the best trial."""
@@ -522,6 +586,8 @@ class Study:
     def _close(self) -> None:
         if self._is_ours:
             self._models.close()
+        if self._midway is not None:
+            self._midway.close(self._is_finished, self._is_ours and not self._has_lost_folder)
         if self._journal is not None:
             self._journal.close()
         if self._lease is not None:
@@ -535,7 +601,11 @@ class Study:
     def _on_result(self, evaluated: Evaluated) -> None:
         if self._runner is not None and self._is_ours:
             # Before the record: a trial that has ended has its model, or never will.
-            self._models.receive(evaluated.trial, evaluated.sent, self._runner.leaders.accept(evaluated.trial))
+            trial = evaluated.trial
+            is_wanted = trial.repeat is not None or self._runner.leaders.accept(trial)
+            self._models.receive(trial, evaluated.sent, is_wanted)
+        if self._midway is not None:
+            self._midway.receive(evaluated.trial, evaluated.checkpoint)
         if self._journal is not None:
             self._journal.tell(evaluated.trial)
 
@@ -561,6 +631,8 @@ class Study:
             self._models.settle([trial.number], keepers)
             if trial.number in keepers and self._models.problem_of(trial.number):
                 self._say_what_was_left(trial)
+        if self._midway is not None and self._is_ours:
+            self._midway.end(trial, _drained(self.searcher.outdated))
         self._tell("on_trial_end", trial)
 
     def _say_what_was_left(self, trial: Trial) -> None:
@@ -583,12 +655,14 @@ class Study:
         self, executor: Executor, runner: Runner, evaluation: Evaluation, broken: Exception | None = None
     ) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
+        self._crown(runner)
         state = "finished" if runner.best else "failed"
         if broken is not None:
             # What breaks around the search is mended, and the search goes on; nothing of it has failed.
             state = "interrupted" if isinstance(broken, StorageError | BrokenExecutor) else "failed"
         elif runner.interrupted:
             state = "interrupted"
+        self._is_finished = state == "finished"
         seconds = runner.seconds
         result = Result(
             name=self.name,
@@ -601,12 +675,13 @@ class Study:
             versions=versions(),
             reference_point=self.reference_point,
             space=self.space,
+            confirmed=runner.confirmed,
         )
         result = self._with_models(result, runner.best)
         self._write(result)
         if state == "finished" and runner.best is not None:
             result = self._with_refit(result, executor, evaluation, runner.best)
-            result = self._with_test(result, executor, runner.best)
+            result = self._with_test(result, executor, evaluation.objective, runner.best)
             self._write(result)
         if self._journal is not None:
             self._journal_notes()
@@ -620,6 +695,19 @@ class Study:
             "study %s: %s after %d trials in %.1f s: %s", self.name, state, len(result.trials), seconds, result.reason
         )
         return result
+
+    def _crown(self, runner: Runner) -> None:
+        """Have ``best/`` show the winner of the repeats, and let go of the others' models.
+
+        Where repeats are missing, it shows the search's best, whatever it showed when an earlier part of it had ended.
+        """
+        if not runner.repeats or runner.best is None or not self._is_ours:
+            return
+        if self._refit is not None and self._refit.get("best") != identity_of(runner.best):
+            self._refit = None
+        if self._refit is None:
+            self._promote(runner.best)
+        self._models.settle([trial.number for trial in runner.repeats], self._keepers(runner))
 
     def _write(self, result: Result) -> None:
         if self._folder is not None and self._is_ours:
@@ -655,11 +743,18 @@ class Study:
         return f"trial {best.number} has left no model{remedy}"
 
     def _with_refit(self, result: Result, executor: Executor, evaluation: Evaluation, best: Trial) -> Result:
-        """The result with a model in the place of one that was never trained, since the best value was given."""
+        """The result with a model in the place of one that was never trained, since the best value was given.
+
+        Or of one that was let go of, when an earlier end of the search had another winner.
+        """
         trains_models = getattr(self.objective, "test", None) is not None and self.keep_models
-        if not trains_models or not _is_given(best) or self._models.has(best.number) or self._refit is not None:
+        is_let_go = best.repeat is not None and self._models.problem_of(best.number) is None
+        is_missing = _is_given(best) or is_let_go
+        if not trains_models or not is_missing or self._models.has(best.number) or self._refit is not None:
             return result
         reason = f"the value of trial {best.number} was given, and no trial trained it"
+        if is_let_go:
+            reason = f"the model of trial {best.number} was not kept when the search had ended before"
         logger.info("study %s: %s: it is trained now", self.name, reason)
         try:
             evaluated = train_again(executor, evaluation, best)
@@ -691,9 +786,9 @@ class Study:
             self._journal.refit(self._refit)
         return self._with_models(result, best)
 
-    def _with_test(self, result: Result, executor: Executor, best: Trial) -> Result:
+    def _with_test(self, result: Result, executor: Executor, objective: Any, best: Trial) -> Result:
         """The result with the best model's metrics on the test part: the one time that it is touched."""
-        test = getattr(self.objective, "test", None)
+        test = getattr(objective, "test", None)
         if test is None or result.test:
             return result
         if result.models.best is None and not self._models.has(best.number):
@@ -723,6 +818,52 @@ class Study:
                 method(self, *args)
             except Exception:
                 logger.exception("the callback %r failed in %s; the study goes on", callback, event)
+
+
+def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[str, int] | None:
+    """The fidelities of a search, with the objective's epochs as the full training where nothing else is said.
+
+    Raises:
+        ConfigError: If it is no mapping, or nothing tells the epochs of a full training.
+    """
+    if fidelity is None and (not has_fidelities(searcher) or isinstance(searcher, Searcher)):
+        return None
+    if not isinstance(fidelity, Mapping | None):
+        raise ConfigError(f"fidelity: must be a mapping such as {{min: 1, max: 30, eta: 3}}, got {fidelity!r}.")
+    given = dict(fidelity or {})
+    if unknown := [name for name in given if name not in _FIDELITY]:
+        raise ConfigError(f"fidelity: has no key {unknown[0]!r}; it takes {list(_FIDELITY)}.")
+    own = searcher if isinstance(searcher, Mapping) else {}
+    if "max" not in given and "max" not in own:
+        epochs = getattr(objective, "epochs", None)
+        if not isinstance(epochs, int):
+            raise ConfigError(
+                "fidelity: max, the epochs of a full training, is missing, and the objective has none; say "
+                "fidelity: {min: 1, max: 30}."
+            )
+        given["max"] = epochs
+    return given
+
+
+def check_pruner(pruner: Any, directions: Sequence[str]) -> Pruner | None:
+    """The pruner that a user chose.
+
+    Raises:
+        ConfigError: If there is no such pruner or option, or there are several objectives.
+    """
+    made = make_pruner(pruner)
+    if made is not None and len(directions) > 1:
+        raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
+    return made
+
+
+def _drained(numbers: deque[int]) -> list[int]:
+    """What a queue holds, which is then empty; another thread may add to it."""
+    drained = []
+    with suppress(IndexError):
+        while True:
+            drained.append(numbers.popleft())
+    return drained
 
 
 def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
@@ -778,8 +919,8 @@ def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ConfigError(f"fixed must hold plain data: {error}") from None
 
 
-def _plain_choice(choice: str | Mapping[str, Any] | Searcher) -> Any:
-    if isinstance(choice, Searcher):
+def _plain_choice(choice: str | Mapping[str, Any] | Searcher | Pruner | None) -> Any:
+    if isinstance(choice, Searcher | Pruner):
         return choice.name
     if isinstance(choice, Mapping):
         return {str(key): _plain_or_named(value) for key, value in choice.items()}
@@ -793,16 +934,28 @@ def _plain_or_named(value: Any) -> Any:
         return repr(value)
 
 
+# What a kind of objective is made from, and its options in a study file.
+_KINDS = {
+    "keras": ("build_model", ("epochs", "batch_size", "metric")),
+    "sklearn": ("estimator", ("cv", "scoring", "all_rows")),
+    "function": ("", ()),
+}
+
+
 def _describe_objective(objective: Any) -> dict[str, Any]:
     """An objective in the form of a study file, as far as it has one."""
-    builder = getattr(objective, "build_model", None)
-    described = {"function" if builder is None else "keras": _reference(builder or objective)}
+    kind = next(kind for kind, (maker, _) in _KINDS.items() if not maker or hasattr(objective, maker))
+    maker, options = _KINDS[kind]
+    described = {kind: _said_of(getattr(objective, maker) if maker else objective)}
     if (data := getattr(objective, "data", None)) is not None:
         described["data"] = data.describe
-    for name in ("epochs", "batch_size", "metric"):
-        if builder is not None and hasattr(objective, name):
-            described[name] = getattr(objective, name)
-    return described
+    return described | {name: _said_of(getattr(objective, name)) for name in options if hasattr(objective, name)}
+
+
+def _said_of(value: Any) -> Any:
+    """A function or a class by its name, plain data as it is, and an object such as an estimator as it shows itself."""
+    said = _reference(value) if callable(value) else _plain_or_named(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", said) if isinstance(said, str) else said
 
 
 def _reference(function: Any) -> str:

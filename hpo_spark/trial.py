@@ -9,7 +9,10 @@ from typing import Any
 
 from hpo_spark.plain import restore_float
 
-__all__ = ["INTERRUPTED", "Trial", "TrialState"]
+__all__ = ["CONFIRM", "INTERRUPTED", "Trial", "TrialState"]
+
+# What the origin of a repeat is by.
+CONFIRM = "confirm"
 
 # The error of a trial that only the end of its search has ended.
 INTERRUPTED = "Interrupted: the search ended before this trial did. It runs again when the search is resumed."
@@ -22,6 +25,8 @@ class TrialState(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     """The objective raised, or returned what is no finite number."""
+    PRUNED = "PRUNED"
+    """It was stopped early, since others were better at the same step."""
     TIMED_OUT = "TIMED_OUT"
     CRASHED = "CRASHED"
     """Its process died."""
@@ -41,13 +46,15 @@ class Trial:
         state: How it ended.
         values: One number an objective; None unless completed.
         metrics: Everything that the objective measured, by name.
-        curve: What it reported on its way: ``[step, value]`` pairs.
+        thresholds: What stops it early, as `hpo_spark.pruners.Thresholds` has it; None for nothing. It travels with the
+            trial, and is recorded when that is asked for.
+        curve: What it reported on its way: ``[step, value]`` pairs; what it was stopped at too.
         started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
         seconds: How long it took there.
         host: Name of the worker's host.
         attempt: 1, or more where a process died and the trial was run again.
         error: What went wrong: the exception in the first line, then the worker's traceback.
-        origin: Where the searcher took the configuration from.
+        origin: Where the searcher took the configuration from; of a repeat, which trial of the search it repeats.
         token: What the searcher must know again when it is told; JSON.
     """
 
@@ -67,11 +74,27 @@ class Trial:
     error: str | None = None
     origin: dict[str, Any] | None = None
     token: Any = None
+    thresholds: dict[str, Any] | None = None
 
     @property
     def value(self) -> float | None:
         """The value of the (first) objective; None unless completed."""
         return self.values[0] if self.values else None
+
+    @property
+    def repeat(self) -> int | None:
+        """Which repeat of its configuration it is, from 1; None for a trial of the search."""
+        return self._confirms.get("repeat")
+
+    @property
+    def repeat_of(self) -> int | None:
+        """Number of the search's trial that it repeats with another seed; None for a trial of the search."""
+        return self._confirms.get("of")
+
+    @property
+    def _confirms(self) -> dict[str, Any]:
+        origin = self.origin or {}
+        return origin if origin.get("by") == CONFIRM else {}
 
     @property
     def tells_nothing(self) -> bool:

@@ -59,7 +59,7 @@ def test_the_readmes_first_search_prints_what_it_says(tmp_path):
 def test_the_readmes_study_file_is_the_demos():
     from hpo_spark import yaml
 
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    text, *_ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     demo = yaml.load((ROOT / "conf" / "digits.yaml").read_text())
     shown = yaml.load(text)
     demo["objective"] = {key: demo["objective"][key] for key in shown["objective"]}

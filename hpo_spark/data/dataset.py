@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from hpo_spark.errors import DataError
 
-__all__ = ["Dataset", "Part", "Validation", "as_dataset", "parse_validation", "split"]
+__all__ = ["Dataset", "Part", "Unsplit", "Validation", "as_dataset", "parse_validation", "split"]
 
 # Tells the generator of the split from others that are seeded with the study's seed.
 _SPLIT_STREAM = 0x5B11
@@ -24,11 +24,14 @@ class Part:
         x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes.
         y: Array of targets, as many rows; None for a ``tf.data.Dataset``, which holds them itself.
         sample_weight: Array of weights, one a row; None for equal weights.
+        divisor: What inputs are divided by when a batch of them becomes floating numbers, such as 255 for images that
+            are kept as bytes, a quarter of the memory; None for inputs that are used as they are.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
+    divisor: float | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -41,7 +44,16 @@ class Part:
     def take(self, rows: Any) -> Part:
         """Some rows of it."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return Part(self.x[rows], self.y[rows], weight)
+        return Part(self.x[rows], self.y[rows], weight, self.divisor)
+
+    def inputs(self, rows: Any = slice(None)) -> Any:
+        """Inputs as a model takes them: some rows of ``x``, as float32 where there is a divisor."""
+        x = self.x[rows]
+        return x if self.divisor is None else x.astype(np.float32) / np.float32(self.divisor)
+
+    def scaled(self) -> Part:
+        """The same with ``x`` as a model takes it, and no divisor."""
+        return self if self.divisor is None else Part(self.inputs(), self.y, self.sample_weight)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
@@ -53,12 +65,14 @@ class Part:
             raise DataError("A tf.data.Dataset and arrays cannot be put together.")
         if self.is_stream:
             return Part(self.x.concatenate(other.x))
+        if self.divisor != other.divisor:
+            return self.scaled().joined(other.scaled())
         weights = [part.sample_weight for part in (self, other)]
         if any(weight is not None for weight in weights):
             parts = zip((self, other), weights, strict=True)
             weights = [np.ones(len(part)) if weight is None else weight for part, weight in parts]
         weight = None if weights[0] is None else np.concatenate(weights)
-        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
+        return Part(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight, self.divisor)
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,63 @@ class Dataset:
     validation: Part | None = None
     test: Part | None = None
 
+    @classmethod
+    def from_spark(
+        cls,
+        frame: Any,
+        features: str | Sequence[str] | None = None,
+        label: str = "label",
+        *,
+        weight: str | None = None,
+        test: Any = None,
+        max_mb: float | None = None,
+    ) -> Dataset:
+        """Collect a Spark DataFrame: its rows are split, placed and trained on as arrays are.
+
+        Columns may hold numbers, arrays of them, vectors of ``pyspark.ml``, or Spark's images. One feature column keeps
+        its shape, as images do; several are put side by side into a matrix. Columns of double become float32; labels
+        of a whole-number type are class numbers, all others are targets of a regression.
+
+        Args:
+            frame: The DataFrame. It is computed twice, first for its size.
+            features: Names of the feature columns, in the order of the model's inputs; None for all other columns.
+            label: Name of the label's column.
+            weight: Name of the column of sample weights; None for equal weights.
+            test: A DataFrame of the same columns for the test part.
+            max_mb: How much data may come to the driver, in MB of 10^6 bytes; None for 2,000. Larger data is better
+                read by the executors, from ``{"parquet": path}``.
+
+        Raises:
+            DataError: If there is too much, or a column cannot become an array.
+        """
+        from hpo_spark.data.spark import collect
+
+        return collect(frame, features, label, weight, test, max_mb)
+
+    def arrays(self) -> list[Any]:
+        """All arrays of all parts."""
+        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        return [array for part in parts for array in (part.x, part.y, part.sample_weight) if array is not None]
+
+    def scaled(self) -> Dataset:
+        """The same with all inputs as a model takes them."""
+        return self._map(lambda part: part.scaled())
+
+    def _map(self, change: Callable[[Part], Part]) -> Dataset:
+        parts = (self.train, self.validation, self.test)
+        train, *others = (None if part is None else change(part) for part in parts)
+        assert train is not None
+        return Dataset(train, *others)
+
     def without_validation(self) -> Dataset:
         """The same rows, with the validation part among those to fit."""
         train = self.train if self.validation is None else self.train.joined(self.validation)
         return Dataset(train, None, self.test)
+
+    def without_test(self) -> Dataset:
+        """The same rows, with the test part among those to fit."""
+        train = self.train if self.test is None else self.train.joined(self.test)
+        return Dataset(train, self.validation)
 
     @property
     def is_streamed(self) -> bool:
@@ -120,6 +187,13 @@ class Validation:
     last: bool = False
 
 
+@dataclass(frozen=True)
+class Unsplit:
+    """No row is a validation part, since the objective cuts folds: of the training rows, or of all rows."""
+
+    all_rows: bool = False
+
+
 def parse_validation(text: float | str | None) -> Validation | None:
     """Read ``0.15`` or ``"last 0.15"``.
 
@@ -139,18 +213,24 @@ def parse_validation(text: float | str | None) -> Validation | None:
     return Validation(share, last)
 
 
-def split(dataset: Dataset, validation: Validation | None, seed: int) -> Dataset:
+def split(dataset: Dataset, validation: Validation | Unsplit | None, seed: int) -> Dataset:
     """Cut the validation part from the training rows, unless the dataset brings its own.
 
     Args:
         dataset: What to split.
-        validation: Which rows to cut off; None for a share of 0.15, or the part that the dataset has.
+        validation: Which rows to cut off; None for a share of 0.15, or the part that the dataset has. `Unsplit` joins
+            that to the training rows.
         seed: The study's seed.
 
     Raises:
         DataError: If the dataset has a validation part and ``validation`` asks for another one, or if there is nothing
             to cut it from.
     """
+    if isinstance(validation, Unsplit):
+        if dataset.is_streamed:
+            raise DataError("A tf.data.Dataset cannot be cut into folds: return arrays from the loading function.")
+        whole = dataset.without_validation()
+        return whole.without_test() if validation.all_rows else whole
     if dataset.validation is not None:
         if validation is not None:
             raise DataError("The data brings a validation part of its own; leave the option 'validation' out.")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpo_spark.data.dataset import Dataset, as_dataset
+from hpo_spark.data.files import NpzFile, dataset_of_arrays
+from hpo_spark.data.recipe import Recipe, digest_of_files
 from hpo_spark.errors import DataError, MissingExtra
 
-__all__ = ["DATA_FOLDER_VARIABLE", "NAMES", "check_npz", "load_digits", "load_npz", "locate"]
+__all__ = ["DATA_FOLDER_VARIABLE", "NAMES", "Digits", "Mnist", "locate"]
 
 DATA_FOLDER_VARIABLE = "HPO_SPARK_DATA"
 NAMES = ("digits", "mnist", "fashion_mnist")
@@ -28,18 +28,65 @@ _FASHION_FILES = {
 }
 
 
-def load_digits() -> Dataset:
+class Digits(Recipe):
     """1,797 images of 8 x 8 pixels in [0, 1], ten classes; a fifth of them, the same for every seed, as test part."""
-    try:
-        from sklearn.datasets import load_digits as load
-    except ImportError:
-        raise MissingExtra("The dataset 'digits'", "scikit-learn", "sklearn") from None
-    bunch = load()
-    x, y = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(x))
-    n_test = int(len(x) * _DIGITS_TEST_SHARE)
-    test, train = np.sort(order[:n_test]), np.sort(order[n_test:])
-    return as_dataset(((x[train], y[train]), (x[test], y[test])))
+
+    describe = "digits"
+
+    def load(self) -> Dataset:
+        """Take them from scikit-learn."""
+        try:
+            from sklearn.datasets import load_digits as load
+        except ImportError:
+            raise MissingExtra("The dataset 'digits'", "scikit-learn", "sklearn") from None
+        bunch = load()
+        x, y = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int64)
+        order = np.random.default_rng(0).permutation(len(x))
+        n_test = int(len(x) * _DIGITS_TEST_SHARE)
+        test, train = np.sort(order[:n_test]), np.sort(order[n_test:])
+        return as_dataset(((x[train], y[train]), (x[test], y[test])))
+
+    def prepare(self) -> None:
+        """Find out whether scikit-learn is here."""
+        self.load()
+
+
+class Mnist(Recipe):
+    """MNIST or Fashion-MNIST, wherever it is found.
+
+    Args:
+        name: ``mnist`` or ``fashion_mnist``.
+        path: As for `locate`.
+    """
+
+    def __init__(self, name: str, path: str | None = None) -> None:
+        self.describe = name
+        self._path, self._folder = path, os.environ.get(DATA_FOLDER_VARIABLE)
+        self._found: Path | None = None
+
+    def load(self) -> Dataset:
+        """Read it."""
+        # A worker's own setting goes before the driver's.
+        folder = os.environ.get(DATA_FOLDER_VARIABLE) or self._folder
+        found = locate(self.describe, None if self._found is None else str(self._found), folder)
+        if not found.is_dir():
+            return NpzFile(str(found)).load()
+        try:
+            arrays = {name: _read_idx(found / file) for name, file in _FASHION_FILES.items()}
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"The files of {found} cannot be read: {error}") from error
+        return dataset_of_arrays(arrays, f"The folder {found}")
+
+    def prepare(self) -> None:
+        """Find it."""
+        self._found = locate(self.describe, self._path, self._folder)
+
+    def digest(self) -> str | None:
+        """Of its file, once it has been found."""
+        if self._found is None:
+            return None
+        files = [self._found / file for file in _FASHION_FILES.values()] if self._found.is_dir() else [self._found]
+        return digest_of_files(*files)
 
 
 def locate(name: str, path: str | None, folder: str | None) -> Path:
@@ -84,53 +131,6 @@ def locate(name: str, path: str | None, folder: str | None) -> Path:
         f"The dataset {name!r} was not found: {'; '.join(tried)}. "
         f"Put {name}.npz, with x_train, y_train, x_test and y_test, into a folder and set {DATA_FOLDER_VARIABLE} to it."
     )
-
-
-def load_npz(path: Path, scale_images: bool = True) -> Dataset:
-    """Read arrays from an ``.npz`` file, or Keras' folder of Fashion-MNIST.
-
-    Args:
-        path: What to read; nothing in it is unpickled.
-        scale_images: Whether to turn images of uint8 into float32 in [0, 1].
-    """
-    try:
-        arrays: Mapping[str, Any]
-        if path.is_dir():
-            arrays = {name: _read_idx(path / file) for name, file in _FASHION_FILES.items()}
-        else:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise DataError(f"The file {path} cannot be read as .npz arrays: {error}") from error
-    try:
-        return as_dataset({name: _ready(array, scale_images) for name, array in arrays.items()})
-    except DataError as error:
-        raise DataError(f"The file {path} is no dataset: {error}") from error
-
-
-def check_npz(path: Path) -> None:
-    """Find out whether a file can be a dataset, without reading its arrays.
-
-    Raises:
-        DataError: If it cannot.
-    """
-    if not path.is_file():
-        raise DataError(f"The data file {path} does not exist on this machine.")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = set(archive.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"The file {path} cannot be read as .npz arrays: {error}") from error
-    if not ({"x", "y"} <= names or {"x_train", "y_train"} <= names):
-        raise DataError(f"The file {path} must hold x_train and y_train (or x and y), found {sorted(names)}.")
-
-
-def _ready(array: Any, scale_images: bool) -> Any:
-    if array.dtype != np.uint8:
-        return array
-    if array.ndim == 1:
-        return array.astype(np.int64)  # labels
-    return array.astype(np.float32) / np.float32(255) if scale_images and array.ndim >= 3 else array
 
 
 def _in_keras_cache(name: str) -> Path:

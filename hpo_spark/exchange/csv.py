@@ -17,7 +17,7 @@ from hpo_spark.parameters import Choice, Int, Parameter
 from hpo_spark.plain import same
 from hpo_spark.results.columns import METRIC, PARAM, cell_text, value_columns
 from hpo_spark.space import Params, SearchSpace
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import CONFIRM, Trial, TrialState
 
 __all__ = ["from_csv"]
 
@@ -29,9 +29,9 @@ def from_csv(place: str | os.PathLike[str], space: SearchSpace, directions: Sequ
 
     Its columns are those of a run folder's ``trials.csv``, with ``param:NAME`` for a parameter, or plain ones: a column
     by the name of each parameter, and ``value`` (``value_0``, ``value_1``, ... for several objectives). Other columns
-    are of no matter, but for ``state``, and in a run folder's file number, seed, fidelity, attempt, started, seconds,
-    host, ``metric:NAME`` and error. A row without a value is a trial that failed, unless its state says otherwise. The
-    cells of parameters that are not active are not read.
+    are of no matter, but for ``state``, and in a run folder's file number, seed, fidelity, repeat_of, repeat, attempt,
+    started, seconds, host, ``metric:NAME`` and error. A row without a value is a trial that failed, unless its state
+    says otherwise. The cells of parameters that are not active are not read.
 
     Args:
         place: Path, or a URL that fsspec knows.
@@ -146,6 +146,9 @@ class _Row:
         for name in ("started", "seconds"):
             if (number := self._number(name)) is not None:
                 facts[name] = float(number)
+        of, repeat = self._number("repeat_of"), self._number("repeat")
+        if of is not None and repeat is not None:
+            facts["origin"] = {"by": CONFIRM, "of": of, "repeat": repeat}
         return facts | {name: text for name in ("host", "error") if (text := self._cells.get(name))}
 
     def _number(self, column: str) -> Any:

@@ -34,7 +34,7 @@ _MARK = "hpo_spark"
 _FACTS = [
     field.name
     for field in fields(Trial)
-    if field.name not in ("params", "values", "metrics", "curve", "origin", "token")
+    if field.name not in ("params", "values", "metrics", "curve", "origin", "token", "thresholds")
 ]
 # Optuna takes a value for one of a step's when it is off by less than 1e-8 of the step, which doubles keep up to here.
 _MAX_STEPS = 1e6
@@ -53,9 +53,9 @@ def to_optuna(
 
     Params, values and what was reported on the way are Optuna's own; all else is in the trials' user attributes:
     number, state, seed, fidelity, parent, attempt, started, seconds, host, error, and ``metric:NAME``. COMPLETED is
-    COMPLETE and every other end is FAIL, CANCELLED too; trials that run are left out. Choices become categories: as
-    they are where Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as their JSON. Left
-    out are a step on a logarithmic scale and a prior, which Optuna does not have.
+    COMPLETE, PRUNED is PRUNED, and every other end is FAIL, CANCELLED too; trials that run are left out. Choices become
+    categories: as they are where Optuna can store them and tell them apart, else (lists, mappings, 1 beside True) as
+    their JSON. Left out are a step on a logarithmic scale and a prior, which Optuna does not have.
 
     Args:
         trials: Of one search.
@@ -106,8 +106,7 @@ def to_optuna(
 def from_optuna(study: optuna.Study | str, space: SearchSpace | None = None) -> list[Trial]:
     """The trials of a study of Optuna that have ended.
 
-    COMPLETE is COMPLETED; FAIL is FAILED, and so is PRUNED, which is as good as bad: the searcher learns that the
-    configuration was worse than others. What `to_optuna` wrote comes back as it was.
+    COMPLETE is COMPLETED, PRUNED is PRUNED and FAIL is FAILED. What `to_optuna` wrote comes back as it was.
 
     Args:
         study: The study, or the URL of its storage with its name, ``sqlite:///studies.db#mnist``.
@@ -186,7 +185,8 @@ def _step(parameter: Float, low: float, high: float) -> float | None:
 def _frozen(trial: Trial, params: Mapping[str, Any], distributions: Mapping[str, Any], first: datetime) -> Any:
     """A trial as Optuna keeps it; one that never began on a worker has the search's beginning for its time."""
     optuna = _optuna()
-    is_complete = trial.state is TrialState.COMPLETED
+    states = optuna.trial.TrialState
+    state = {TrialState.COMPLETED: states.COMPLETE, TrialState.PRUNED: states.PRUNED}.get(trial.state, states.FAIL)
     start = first if trial.started is None else datetime.fromtimestamp(trial.started)
     record = trial.to_record()
     attributes = {fact: record[fact] for fact in _FACTS if record[fact] is not None}
@@ -194,9 +194,9 @@ def _frozen(trial: Trial, params: Mapping[str, Any], distributions: Mapping[str,
     return optuna.trial.FrozenTrial(
         number=0,
         trial_id=0,
-        state=optuna.trial.TrialState.COMPLETE if is_complete else optuna.trial.TrialState.FAIL,
+        state=state,
         value=None,
-        values=trial.values if is_complete else None,
+        values=trial.values if state is states.COMPLETE else None,
         datetime_start=start,
         datetime_complete=start + timedelta(seconds=trial.seconds or 0.0),
         params=dict(params),
@@ -212,7 +212,7 @@ def _trial(frozen: Any, space: SearchSpace | None, is_ours: bool) -> Trial:
     values = None if frozen.values is None else [float(value) for value in frozen.values]
     state, error = TrialState.COMPLETED, None
     if frozen.state is _optuna().trial.TrialState.PRUNED:
-        state, error, values = TrialState.FAILED, "Pruned: Optuna ended it early.", None
+        state, error, values = TrialState.PRUNED, "Pruned: Optuna ended it early.", None
     elif values is None or not all(map(math.isfinite, values)):
         state, error, values = TrialState.FAILED, "Failed: Optuna has no finite value of it.", None
     attributes = frozen.user_attrs if is_ours else {}

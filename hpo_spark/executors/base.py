@@ -1,8 +1,8 @@
 """What the executors of this package share: the small optional powers beyond ``concurrent.futures``.
 
 A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
-run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs) and ``drop`` (cancel
-those that were handed on but do not run yet).
+run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs), ``drop`` (cancel
+those that were handed on but do not run yet) and ``share`` (have tasks find a file wherever they run).
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from hashlib import blake2b
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, cast, get_args
 
+from hpo_spark.executors.shared import LocalPath, Shared
 from hpo_spark.executors.supervisor import Function, Isolation
 from hpo_spark.pickling import dump_task
 
 __all__ = [
     "FunctionBook",
+    "can_share",
     "cancel_task",
     "check_isolation",
     "check_limits",
     "drop_tasks",
     "executors_of",
+    "fill_on_hosts",
     "prestart",
+    "share_files",
     "slots_of",
+    "unshare_files",
     "watch_size",
     "window_of",
 ]
@@ -74,6 +80,43 @@ def drop_tasks(executor: Executor, futures: Sequence[Future[Any]]) -> list[Futur
         dropped: list[Future[Any]] = drop(futures)
         return dropped
     return [future for future in futures if future.cancel()]
+
+
+def share_files(executor: Executor, path: Path, owner: str) -> Shared | None:
+    """A handle of a file, or a folder of files, that resolves on the workers.
+
+    Args:
+        executor: Where tasks run.
+        path: What they will map.
+        owner: The name in which `unshare_files` takes it back.
+
+    Returns:
+        None where workers are this process, or may run anywhere.
+    """
+    share = getattr(executor, "share", None)
+    if callable(share):
+        shared: Shared = share(path, owner)
+        return shared
+    return LocalPath(path) if isinstance(executor, ProcessPoolExecutor) else None
+
+
+def can_share(executor: Executor) -> bool:
+    """Whether `share_files` answers with a handle."""
+    return callable(getattr(executor, "share", None)) or isinstance(executor, ProcessPoolExecutor)
+
+
+def fill_on_hosts(executor: Executor, owner: str) -> None:
+    """Tell an executor that tasks fill the caches of their hosts in the name of an owner, until `unshare_files`."""
+    tell = getattr(executor, "fill_on_hosts", None)
+    if callable(tell):
+        tell(owner)
+
+
+def unshare_files(executor: Executor, owner: str) -> None:
+    """Remove what an owner shares from the hosts of the workers."""
+    unshare = getattr(executor, "unshare", None)
+    if callable(unshare):
+        unshare(owner)
 
 
 def watch_size(executor: Executor, callback: Callable[[], None]) -> None:

@@ -7,12 +7,25 @@ import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hpo_spark.errors import HpoSparkError, RemoteTraceback
 from hpo_spark.pickling import dump_item, dumps, load_item
 
-__all__ = ["Failure", "Outcome", "Report", "Success", "call", "error_of", "failure_of", "report_of", "unwrap"]
+__all__ = [
+    "Failure",
+    "Outcome",
+    "Report",
+    "Success",
+    "call",
+    "error_of",
+    "failure_of",
+    "report_of",
+    "reported",
+    "unwrap",
+]
+
+E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True)
@@ -111,9 +124,13 @@ def error_of(failure: Failure) -> BaseException:
         error = RemoteError(failure.summary)
     if failure.traceback:
         error.__cause__ = RemoteTraceback(failure.traceback)
-    if failure.report is not None:
-        with contextlib.suppress(AttributeError):  # a class that takes no attributes
-            error.__dict__["_hpo_spark_report"] = failure.report
+    return error if failure.report is None else reported(error, failure.report)
+
+
+def reported(error: E, report: Report) -> E:
+    """The exception, with what is known of its call."""
+    with contextlib.suppress(AttributeError):  # a class that takes no attributes
+        error.__dict__["_hpo_spark_report"] = report
     return error
 
 

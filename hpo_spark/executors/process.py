@@ -6,10 +6,12 @@ import functools
 import os
 import threading
 import weakref
+from pathlib import Path
 
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Outcome
 from hpo_spark.executors.pooled import PooledExecutor, Task
+from hpo_spark.executors.shared import LocalPath
 from hpo_spark.executors.supervisor import Isolation, TaskLimits, TrialProcess
 
 __all__ = ["ProcessExecutor"]
@@ -57,6 +59,10 @@ class ProcessExecutor(PooledExecutor):
         with self._lock:
             for _ in range(self.slots - self._n_working):
                 self._start_worker()  # a thread begins by starting its process, and then finds nothing to do
+
+    def share(self, path: str | os.PathLike[str], owner: str | None = None) -> LocalPath:
+        """A handle for a file that tasks map: its path, since they run on this machine."""
+        return LocalPath(Path(path).absolute())
 
     def _execute(self, task: Task) -> Outcome:
         process: TrialProcess = self._local.process

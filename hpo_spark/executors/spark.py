@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,9 @@ from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
 from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
+from hpo_spark.executors.shared import HostPath
 from hpo_spark.executors.spark_errors import JobLost, check_alive, explain, first_lines
+from hpo_spark.executors.spark_files import RELEASE_S, ReleaseTask, SparkFiles
 from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
@@ -47,6 +50,8 @@ _LOOK_EVERY_S = 2.0
 _REGISTRATION_S = 10.0
 # Seconds that Spark gets to end the worker of a cancelled task; it takes two to four.
 _ENDING_S = 30.0
+# Jobs that fill the cache of some host, before a task takes its files along.
+_MAX_FILLS = 3
 # How often a task is begun when its executors are lost. Spark's own limit is the application's.
 _MAX_ATTEMPTS = 5
 
@@ -100,6 +105,7 @@ class SparkExecutor(PooledExecutor):
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
         self._orphans: deque[Broadcast[Function]] = deque()
         self._notices: set[str] = set()
+        self._files = SparkFiles(self._context)
         self._versions = versions()
         self._profile = task_profile(self._context, cpus, gpus)
         self._base = self._with_resources(self._context.parallelize([0], 1))
@@ -139,6 +145,42 @@ class SparkExecutor(PooledExecutor):
 
         # No thread of the pool: where no executor ever comes, nobody must wait for it.
         threading.Thread(target=run, name="hpo-spark-prestart", daemon=True).start()
+
+    def share(self, path: str | os.PathLike[str], owner: str | None = None) -> HostPath:
+        """Have the tasks that are submitted from now on find a file, or a folder of files, on their host.
+
+        It lies once in the cache of each host that a task runs on, whatever the number of executors there; no storage
+        need be shared.
+
+        Args:
+            path: The file or the folder; it must not change.
+            owner: A name to release it by; None for one of its own.
+
+        Returns:
+            A handle that travels with a task, and whose ``resolve()`` is the path there.
+        """
+        return self._files.add(path, owner)
+
+    def fill_on_hosts(self, owner: str) -> None:
+        """Have `unshare` go to all hosts, since tasks fill their caches themselves in the name of this owner."""
+        if not is_local(self._context):
+            self._files.expect(owner)
+
+    def unshare(self, owner: str | None = None) -> None:
+        """Remove what is shared in the name of an owner, or all that is, from the hosts."""
+        slots = 2 * max(1, self._cluster_slots)
+
+        def run(task: ReleaseTask) -> list[tuple[str, int]]:
+            # A thread of its own: the caller's keeps its job group.
+            group, job = f"{self._name}-release", Future[list[tuple[str, int]]]()
+            threading.Thread(target=self._run_release, args=(group, slots, task, job), daemon=True).start()
+            try:
+                return job.result(RELEASE_S)
+            except TimeoutError:  # others have all slots
+                self._context.cancelJobGroup(group)
+                raise
+
+        self._files.release(owner, run, self.n_executors)
 
     def map(
         self,
@@ -250,6 +292,7 @@ class SparkExecutor(PooledExecutor):
 
     def _execute(self, task: Task) -> Outcome:
         n_lost = 0
+        n_missing = 0
         while n_lost < _MAX_ATTEMPTS:
             trial_task = TrialTask(
                 self._broadcast(task.function),
@@ -259,9 +302,10 @@ class SparkExecutor(PooledExecutor):
                 self._versions,
                 n_lost,
                 _MAX_ATTEMPTS,
+                self._files.shared,
             )
             try:
-                (answer,) = self._run_job(self._group(task), f"task {task.number}", self._base, trial_task)
+                answer = self._run_task(task, trial_task, n_missing)
             except TaskCancelled:
                 self._here.ending = self._group(task)
                 raise
@@ -273,14 +317,43 @@ class SparkExecutor(PooledExecutor):
                 continue
             finally:
                 self._look()
-            return self._outcome(answer)
+            if answer.outcome is not None:
+                return self._outcome(answer.outcome, answer.notice)
+            n_missing += 1
         raise ExecutorLost(n_lost)
 
-    def _outcome(self, answer: Answer) -> Outcome:
-        if answer.notice is not None and answer.notice not in self._notices:
-            self._notices.add(answer.notice)
-            logger.warning("%s", answer.notice)
-        return answer.outcome
+    def _run_task(self, task: Task, trial_task: TrialTask, n_missing: int) -> Answer:
+        """Run a task as a Spark job, after one that fills a host's cache where the task found that it is not filled.
+
+        That job most likely runs in the slot that the task has just left. Where it does not, the files travel with the
+        task itself, though executors then keep them until it ends.
+        """
+        group, words = self._group(task), f"task {task.number}"
+        if n_missing:
+            with self._files.filling() as fill:
+                if n_missing > _MAX_FILLS:
+                    return self._run_one(group, words, replace(trial_task, fill=fill))
+                self._run_job(group, f"share files for {words}", self._base, fill)
+        return self._run_one(group, words, trial_task)
+
+    def _run_one(self, group: str, words: str, trial_task: TrialTask) -> Answer:
+        answer: Answer
+        (answer,) = self._run_job(group, words, self._base, trial_task)
+        return answer
+
+    def _outcome(self, outcome: Outcome, notice: str | None) -> Outcome:
+        if notice is not None and notice not in self._notices:
+            self._notices.add(notice)
+            logger.warning("%s", notice)
+        return outcome
+
+    def _run_release(self, group: str, slots: int, task: ReleaseTask, job: Future[list[tuple[str, int]]]) -> None:
+        try:
+            self._inherit()
+            base = self._with_resources(self._context.parallelize(range(slots), slots))
+            job.set_result(self._run_job(group, "remove shared files", base, task))
+        except Exception as error:
+            job.set_exception(error)
 
     def _rest(self) -> None:
         """Where this executor keeps slots by itself, wait until Spark has ended the worker of a cancelled task."""
@@ -382,6 +455,8 @@ class SparkExecutor(PooledExecutor):
         self._ended.set()
         with contextlib.suppress(Exception):  # the session is gone
             self._context.cancelJobGroup(self._prestart_group)
+        with contextlib.suppress(Exception):  # likewise
+            self.unshare()
         self._functions.clear()
         self._destroy_orphans()
         self._return_python()

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hpo_spark.errors import ExecutorLost
+from hpo_spark.errors import DataError, ExecutorLost
 from hpo_spark.executors.child import FunctionCache, extend_path
 from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
+from hpo_spark.executors.shared import HostPath
+from hpo_spark.executors.spark_files import FillTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits, TrialProcess
 from hpo_spark.executors.threads import limit_threads
 from hpo_spark.pickling import load_item
@@ -47,11 +49,11 @@ class Answer:
     """What a task brings back.
 
     Attributes:
-        outcome: How the call ended.
+        outcome: How the call ended; None where shared files are not on this host yet, and it was not begun.
         notice: What the driver should hear of this worker; None for nothing.
     """
 
-    outcome: Outcome
+    outcome: Outcome | None
     notice: str | None = None
 
 
@@ -67,6 +69,8 @@ class TrialTask:
         versions: The driver's.
         n_lost: How often the call was begun before, in earlier Spark jobs.
         max_attempts: How often it may be begun in all.
+        shared: Files that must be on this host before.
+        fill: Puts them there; None to answer that they are missing.
     """
 
     function: SharedFunction
@@ -76,6 +80,8 @@ class TrialTask:
     versions: Mapping[str, str]
     n_lost: int
     max_attempts: int
+    shared: tuple[HostPath, ...] = ()
+    fill: FillTask | None = None
 
     def __call__(self, partition: Iterator[Any]) -> Iterator[Answer]:
         """Run the call; the partition holds nothing of interest, but Spark keeps only workers that have read it."""
@@ -85,6 +91,16 @@ class TrialTask:
         n_lost = self.n_lost + _attempt()
         if n_lost >= self.max_attempts:
             yield Answer(failure_of(ExecutorLost(n_lost)))
+            return
+        try:
+            if self.fill is not None:
+                self.fill.write()
+            is_ready = None not in [path.find() for path in self.shared]
+        except (DataError, OSError) as error:
+            yield Answer(failure_of(error, "The shared files cannot be put on this host: "))
+            return
+        if not is_ready:
+            yield Answer(None)
             return
         process = _process(self.isolation)
         outcome = process.run(

@@ -24,7 +24,7 @@ NAME = "journal.jsonl"
 # Seconds to wait for a disk that is full or a mount that has gone, and between two tries.
 _PATIENCE_S = 60.0
 _PAUSE_S = 1.0
-_ASKED = ("number", "params", "fidelity", "seed", "parent", "attempt", "origin", "token")
+_ASKED = ("number", "params", "fidelity", "seed", "parent", "attempt", "origin", "token", "thresholds")
 
 
 class Journal:
@@ -74,6 +74,7 @@ class Journal:
             StorageError: If it cannot be written; the trial then counts as unfinished.
         """
         record = trial.to_record()
+        del record["thresholds"]  # which the ask has
         if trial.error is not None:
             record["error"] = redact(trial.error)
         self._append({"kind": "tell", **record}, durable=not trial.is_unfinished)

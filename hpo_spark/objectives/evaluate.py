@@ -15,16 +15,23 @@ from typing import Any
 import numpy as np
 
 from hpo_spark import output
+from hpo_spark.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from hpo_spark.errors import TrialPruned
 from hpo_spark.models import ModelPlace, Sent
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.pickling import MAX_FRESH_BYTES, dump_task, dumps, loads
+from hpo_spark.place import Place
 from hpo_spark.plain import to_plain
+from hpo_spark.reporting import Reporter
 from hpo_spark.role import is_worker, n_lost_attempts
 from hpo_spark.seeds import seeded_alone
 from hpo_spark.trial import Trial, TrialState
 
-__all__ = ["Evaluated", "Evaluation"]
+__all__ = ["MODEL_PART", "Evaluated", "Evaluation"]
+
+# The part of a trial that trains the model to keep, beside parts 0, 1, ... that its value comes from.
+MODEL_PART = -1
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Evaluated:
         output: All that a failed one printed.
         model_name: The file of the run folder that the worker wrote the model to.
         model_problem: Why the model was left behind.
+        outcome: Of a part of a trial, what it came to: plain data.
+        checkpoint: The file of the run folder that a promoted trial goes on from; None for none.
     """
 
     trial: Trial
@@ -44,6 +53,8 @@ class Evaluated:
     output: str = ""
     model_name: str | None = None
     model_problem: str | None = None
+    outcome: Any = None
+    checkpoint: str | None = None
 
     @property
     def sent(self) -> Sent:
@@ -65,6 +76,8 @@ class Evaluation:
         deterministic: Whether the same trial must have the same values each time, even where that is slower.
         keeps_models: Whether trials keep models at all.
         place: Where a worker may write a model; None where all come back with the result.
+        midway: Where running trials report and leave checkpoints; None for nowhere.
+        full_fidelity: Epochs of a full training, where trials have fidelities.
     """
 
     objective: Callable[..., Any]
@@ -74,29 +87,69 @@ class Evaluation:
     deterministic: bool = False
     keeps_models: bool = True
     place: ModelPlace | None = None
+    midway: Place | None = None
+    full_fidelity: int | None = None
 
-    def __call__(self, trial: Trial, known: Sequence[Sequence[float]] = ()) -> Evaluated:
-        """Evaluate a trial.
+    @property
+    def n_parts(self) -> int:
+        """Parts of a trial that can be evaluated apart from one another; 1 where the objective has none."""
+        n_parts = getattr(self.objective, "n_parts", 1)
+        return n_parts if isinstance(n_parts, int) else 1
+
+    @property
+    def trains_models(self) -> bool:
+        """Whether a trial in parts has one more that trains the model to keep."""
+        return self.keeps_models and callable(getattr(self.objective, "train_model", None))
+
+    def __call__(
+        self,
+        trial: Trial,
+        known: Sequence[Sequence[float]] = (),
+        checkpoint: str | None = None,
+        part: int | None = None,
+    ) -> Evaluated:
+        """Evaluate a trial, or a part of it.
 
         Args:
             trial: What to evaluate.
             known: The values of the trials that none beat when this one was submitted.
+            checkpoint: The file of the run folder that it goes on from; None to begin from the start.
+            part: Number of the part, or `MODEL_PART`; None for the whole.
         """
+        trial = replace(trial, attempt=trial.attempt + n_lost_attempts())
         load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(trial, self.study_seed, load_data, functools.partial(self._keeps, known), self.deterministic)
+        context = Context(
+            trial,
+            self.study_seed,
+            load_data,
+            functools.partial(self.keeps, known),
+            self.deterministic,
+            Reporter(self.midway, trial, renews=not self.deterministic and trial.repeat is None),
+            functools.partial(self._load_checkpoint, trial, checkpoint),
+            self._may_be_promoted(trial),
+        )
         started, clock = time.time(), time.perf_counter()
-        printed = ""
+        printed, outcome = "", None
         try:
             with seeded_alone(trial.seed):
                 params = {**self.fixed, **trial.params}
-                outcome = call_with_context(self.objective, params, context)
-            values, metrics = self._read(outcome)
-            ended: dict[str, Any] = {"state": TrialState.COMPLETED, "values": values, "metrics": metrics}
+                outcome = self._outcome(params, context, part)
+            if context.pruned is not None:
+                raise TrialPruned(context.pruned)
+            ended: dict[str, Any] = {"state": TrialState.COMPLETED}
+            if part is None:
+                values, metrics = self._read(outcome)
+                if trial.fidelity is not None:
+                    metrics.setdefault("epochs", trial.fidelity - context.start)
+                ended |= {"values": values, "metrics": metrics}
         except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
             if isinstance(error, KeyboardInterrupt) and not is_worker():
                 raise  # somebody pressed Ctrl-C
-            printed = output.printed()
-            ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
+            if context.pruned is not None:
+                ended = {"state": TrialState.PRUNED, "error": f"Pruned: {context.pruned}."}
+            else:
+                printed = output.printed()
+                ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
         finished = replace(
             trial,
             **ended,
@@ -104,18 +157,72 @@ class Evaluation:
             started=started,
             seconds=time.perf_counter() - clock,
             host=socket.gethostname(),
-            attempt=trial.attempt + n_lost_attempts(),
         )
-        sent = self._send(finished, context.model, known)
-        return Evaluated(finished, sent.content, printed, sent.name, sent.problem)
+        sent = Sent()
+        # An objective need not have asked whether its trial may lead.
+        if part == MODEL_PART or (finished.values and self.keeps(known, finished.values)):
+            sent = self._send(finished, context)
+        return Evaluated(
+            finished,
+            sent.content,
+            printed,
+            sent.name,
+            sent.problem,
+            outcome=outcome if part is not None else None,
+            checkpoint=self._write_checkpoint(finished, context),
+        )
 
-    def _send(self, trial: Trial, model: bytes | None, known: Sequence[Sequence[float]]) -> Sent:
-        """Send the model of a trial that may lead, or write it; an objective need not have asked whether it does."""
-        if model is None or not trial.values or not self._keeps(known, trial.values):
-            return Sent()
-        return Sent(content=model) if self.place is None else self.place.send(trial, model)
+    def _may_be_promoted(self, trial: Trial) -> bool:
+        """Whether a trial may go on from this one."""
+        has_place = self.midway is not None and self.full_fidelity is not None and trial.repeat is None
+        return has_place and trial.fidelity is not None and trial.fidelity < (self.full_fidelity or 0)
 
-    def _keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+    def _load_checkpoint(self, trial: Trial, name: str | None) -> Checkpoint | None:
+        found = None if name is None or self.midway is None else read_checkpoint(self.midway, name)
+        has_epochs_left = found is not None and trial.fidelity is not None and found.step < trial.fidelity
+        return found if has_epochs_left else None
+
+    def _write_checkpoint(self, trial: Trial, context: Context) -> str | None:
+        kept = context.kept_checkpoint
+        if kept is None or self.midway is None or trial.state is not TrialState.COMPLETED:
+            return None
+        return write_checkpoint(self.midway, trial, kept.step, kept.content)
+
+    def combine(self, trial: Trial, parts: Sequence[Evaluated]) -> Evaluated:
+        """The trial that parts make, with the state, values and metrics that it would have as a whole.
+
+        Args:
+            trial: As it was submitted.
+            parts: All of them in their order, each completed.
+        """
+        known: dict[str, Any] = {
+            "curve": [pair for part in parts for pair in part.trial.curve],
+            "host": parts[0].trial.host,
+            "attempt": max(part.trial.attempt for part in parts),
+        }
+        try:
+            combine = self.objective.combine  # type: ignore[attr-defined]
+            values, metrics = self._read(combine([part.outcome for part in parts]))
+            return Evaluated(replace(trial, state=TrialState.COMPLETED, values=values, metrics=metrics, **known))
+        except Exception as error:
+            return Evaluated(replace(trial, state=TrialState.FAILED, error=_describe(error, ""), **known))
+
+    def _outcome(self, params: dict[str, Any], context: Context, part: int | None) -> Any:
+        objective: Any = self.objective
+        if part is None:
+            return call_with_context(objective, params, context)
+        if part == MODEL_PART:
+            return context.keep_model(objective.train_model(params, context))
+        return to_plain(objective.evaluate_part(params, context, part))
+
+    def _send(self, trial: Trial, context: Context) -> Sent:
+        """Send a model, or write it."""
+        if context.model is None:
+            return Sent(problem=context.model_problem)
+        return Sent(content=context.model) if self.place is None else self.place.send(trial, context.model)
+
+    def keeps(self, known: Sequence[Sequence[float]], values: Sequence[float]) -> bool:
+        """Whether a trial of these values keeps its model, where the values ``known`` are those that none beats."""
         if len(values) != len(self.directions):
             return self.keeps_models  # the whole will tell
         own = self._with_signs(values)

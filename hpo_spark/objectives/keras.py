@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpo_spark.data import Dataset, DataSource, Part
+from hpo_spark.data import Dataset, DataSource
 from hpo_spark.errors import MissingExtra
 from hpo_spark.keras_state import forget_models
+from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_callbacks
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
+from hpo_spark.objectives.reuse import forget_programs
+from hpo_spark.objectives.training import Plan, Trainer, dump_state, load_state, read_state, state_of
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
 
 logger = logging.getLogger(__name__)
 
-# Tells the generator of the batch order from others that are seeded with the study's seed.
-_ORDER_STREAM = 0x0BDE
-_EVALUATION_BATCH = 1024
-
 
 class KerasObjective:
     """Builds a model for a configuration, trains it and returns its validation metric.
 
-    The order of batches depends on the study's seed and the epoch only, so that trials are compared on the same data;
-    initialisation and dropout depend on the trial's seed.
+    The order of batches depends on the study's seed and the epoch (and on the number of a repeat) only, so that trials
+    are compared on the same data; initialisation and dropout depend on the trial's seed.
 
     Args:
         build_model: ``build_model(params)`` or ``build_model(params, context)``, returning a compiled Keras model;
@@ -49,6 +46,11 @@ class KerasObjective:
         validation: As for `DataSource`.
         class_weight: Weight of each class number in the loss, as for ``fit``; 1 for classes that it leaves out.
         sample_weight: Weight of each training row in the loss, before the split; for data that brings none.
+        callbacks: What `Model.fit` would call after each epoch. Each is a name with options, as in
+            ``{"early_stopping": {"patience": 3}}`` (or ``reduce_lr_on_plateau``, ``tensorboard``), a Keras callback, of
+            which each trial gets a copy, or a function ``make(params)`` or ``make(params, context)`` that returns some.
+            Early stopping with ``restore_best_weights`` makes the value that of the epoch whose weights are kept.
+        jit_compile: Whether XLA compiles the training step; None for what the model was compiled with.
         test_every_trial: Whether to evaluate every trial on the test part too and record ``test_accuracy`` and so on
             among its metrics, to compare with publications that do. Nothing is chosen by them.
     """
@@ -64,13 +66,15 @@ class KerasObjective:
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         test_every_trial: bool = False,
+        callbacks: Sequence[Any] = (),
+        jit_compile: bool | None = None,
     ) -> None:
         if not callable(build_model):
             raise TypeError(f"build_model must be a function of the params, got {build_model!r}.")
         _check_count("epochs", epochs)
         _check_count("batch_size", batch_size)
         self.build_model = build_model
-        self.data = DataSource.of(data, validation)
+        self.data = DataSource.of(data, validation, keep_bytes=True)
         if sample_weight is not None:
             self.data = self.data.with_sample_weight(np.asarray(sample_weight))
         self.epochs = epochs
@@ -82,6 +86,8 @@ class KerasObjective:
             )
         self.class_weight = None if class_weight is None else dict(class_weight)
         self.test_every_trial = test_every_trial
+        self.callbacks = check_callbacks(callbacks)
+        self.jit_compile = jit_compile
         self._is_full = False
 
     def on_all_data(self) -> KerasObjective:
@@ -120,22 +126,42 @@ class KerasObjective:
         test_part = dataset.test if self.test_every_trial else None
         if self.test_every_trial and test_part is None:
             raise ValueError("test_every_trial needs data with a test part, which this has not; leave the option out.")
+        model = trainer = None
         try:
             keras.utils.set_random_seed(context.seed)
             model = call_with_context(self.build_model, params, context)
             _check_model(keras, model)
+            if self.jit_compile is not None:
+                model.jit_compile = self.jit_compile
+            callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
-            _fit(model, dataset, epochs, batch_size, context.study_seed, self.class_weight, [report])
-            metrics = {name: values[-1] for name, values in model.history.history.items()}
+            trainer = Trainer(model, dataset.train)
+            model = trainer.model
+            goes_on = self._may_go_on(dataset)
+            done = _take_up(model, context) if goes_on else 0
+            plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
+            trainer.fit(dataset, plan, [report, *callbacks])
+            history = model.history
+            if goes_on and context.keeps_checkpoint:
+                context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))
+            kept = kept_epoch(callbacks)
+            index = -1 if kept is None else history.epoch.index(kept)
+            metrics = {name: values[index] for name, values in history.history.items()}
             values = [_find(metrics, name) for name in self._names_in_logs]
             if test_part is not None:
-                metrics |= {f"test_{name}": score for name, score in _scores(model, test_part).items()}
-            if context.keeps_model(values) and (kept := _to_bytes(model)) is not None:
-                context.keep_model(kept)
-            return {"value": tuple(values), **metrics, "epochs": len(model.history.epoch)}
+                metrics |= {f"test_{name}": score for name, score in trainer.evaluate(test_part).items()}
+            if context.keeps_model(values) and (content := _to_bytes(model)) is not None:
+                context.keep_model(content)
+            trainer.release()
+            return {"value": tuple(values), **metrics, "epochs": len(history.epoch)}
         finally:
-            model = None
+            del model, trainer
             forget_models()
+
+    def _may_go_on(self, dataset: Dataset) -> bool:
+        """Whether a checkpoint holds all that a training is at: not where a stream or a callback has a memory."""
+        forgetful = all(isinstance(callback, Mapping) and "tensorboard" in callback for callback in self.callbacks)
+        return forgetful and not dataset.train.is_stream
 
     def preload(self) -> None:
         """Import Keras, which takes seconds, before the first trial.
@@ -177,80 +203,25 @@ class KerasObjective:
             if part is None:
                 return {}
             built = call_with_context(self.build_model, params, context)
-            built(next(iter(part.x))[0] if part.is_stream else part.x[:1])
+            built(next(iter(part.x))[0] if part.is_stream else part.inputs(slice(1)))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.keras" if model.startswith(b"PK") else "model.weights.h5")
                 path.write_bytes(model)
                 built.load_weights(path)
-            return _scores(built, part)
+            trainer = Trainer(built, part)
+            scores = trainer.evaluate(part)
+            trainer.release()
+            return scores
         finally:
             forget_models()
 
 
-def _fit(
-    model: Any,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    study_seed: int,
-    class_weight: dict[int, float] | None,
-    callbacks: list[Any],
-) -> None:
-    train, validation = dataset.train, dataset.validation
-    common: dict[str, Any] = {"epochs": epochs, "callbacks": callbacks, "verbose": 0}
-    if validation is None:
-        pass  # it is among the rows to fit
-    elif validation.is_stream:
-        common["validation_data"] = validation.x
-    else:
-        weights = () if validation.sample_weight is None else (validation.sample_weight,)
-        common["validation_data"] = (validation.x, validation.y, *weights)
-        common["validation_batch_size"] = _EVALUATION_BATCH
-    if train.is_stream:
-        model.fit(train.x, class_weight=class_weight, **common)
-        return
-    steps = math.ceil(len(train) / batch_size)
-    if model.steps_per_execution == 1 and not model.run_eagerly:
-        # One call into TensorFlow an epoch: nine tenths of a small model's time would be Python between the steps.
-        model.steps_per_execution = steps
-    train = replace(train, sample_weight=_row_weights(train, class_weight))
-    model.fit(_batches(train, batch_size, epochs, study_seed), steps_per_epoch=steps, shuffle=False, **common)
-
-
-def _scores(model: Any, part: Part) -> dict[str, float]:
-    """Loss and metrics of a model on a part of the data."""
-    scores = model.evaluate(
-        part.x,
-        part.y,
-        sample_weight=part.sample_weight,
-        batch_size=None if part.is_stream else _EVALUATION_BATCH,
-        verbose=0,
-        return_dict=True,
-    )
-    return {name: float(score) for name, score in scores.items()}
-
-
-def _batches(part: Part, batch_size: int, epochs: int, study_seed: int) -> Any:
-    """All batches of a training, epoch after epoch, each epoch in the order that the study's seed gives it."""
-    import tensorflow as tf
-
-    columns = [part.x, part.y] if part.sample_weight is None else [part.x, part.y, part.sample_weight]
-    with tf.device("/CPU:0"):
-        tensors = [tf.constant(column) for column in columns]
-
-    def order(epoch: Any) -> Any:
-        return np.random.default_rng([study_seed, _ORDER_STREAM, int(epoch)]).permutation(len(part)).astype(np.int64)
-
-    def one_epoch(epoch: Any) -> Any:
-        rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
-        rows = tf.ensure_shape(rows, [len(part)])
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-        return batches.map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
-
-    options = tf.data.Options()
-    options.deterministic = True
-    options.threading.private_threadpool_size = 1
-    return tf.data.Dataset.range(epochs).flat_map(one_epoch).with_options(options)
+def _take_up(model: Any, context: Context) -> int:
+    """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew."""
+    if (checkpoint := context.checkpoint) is None:
+        return 0
+    load_state(model, read_state(checkpoint.content))
+    return checkpoint.step
 
 
 def _import_keras() -> Any:
@@ -273,11 +244,18 @@ def _import_keras() -> Any:
     return keras
 
 
+_is_deterministic = False
+
+
 def _make_operations_deterministic() -> None:
     """Have TensorFlow choose kernels that add in one order, for the rest of the process."""
+    global _is_deterministic
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism()
+    if not _is_deterministic:
+        forget_programs()  # some gradients are chosen while a loop is compiled
+        tf.config.experimental.enable_op_determinism()
+        _is_deterministic = True
 
 
 def _check_model(keras: Any, model: Any) -> None:
@@ -305,17 +283,6 @@ def _to_bytes(model: Any) -> bytes | None:
             except Exception as error:  # a model that cannot be saved is no failed trial
                 logger.warning("the model cannot be saved as %s: %s: %s", name, type(error).__name__, error)
     return None
-
-
-def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
-    """The weight of each row in the loss: the sample's times its class's, as Keras has it; None for equal weights."""
-    if class_weight is None:
-        return part.sample_weight
-    classes = part.y.argmax(axis=1) if part.y.ndim == 2 else part.y
-    weights = np.ones(len(part), np.float32)
-    for number, weight in class_weight.items():
-        weights[classes == number] = weight
-    return weights if part.sample_weight is None else weights * part.sample_weight
 
 
 def _check_count(name: str, value: Any) -> int:

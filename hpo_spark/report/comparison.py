@@ -178,9 +178,6 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    names: list[str] = []
-    for text in (lambda run: run.name, lambda run: os.path.basename(run.place.rstrip("/")), lambda run: run.place):
-        names = [text(run) for run in runs]
-        if len(set(names)) == len(names):
-            break
-    return names
+    places = [run.place for run in runs]
+    candidates = [run.name for run in runs], [os.path.basename(place.rstrip("/")) for place in places]
+    return next((names for names in candidates if len(set(names)) == len(names)), places)

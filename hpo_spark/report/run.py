@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hpo_spark.confirm import Confirm, Confirmed, confirmed
 from hpo_spark.journal import StudyRecord, read_record
 from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_plotly
@@ -17,12 +18,11 @@ from hpo_spark.report.view import View
 from hpo_spark.results.result import best_first
 from hpo_spark.space import SearchSpace
 from hpo_spark.storage import Storage
-from hpo_spark.trial import Trial
+from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Run"]
 
-# Ends that are no failures; what another version calls its states may be one.
-_NO_FAILURES = ("COMPLETED", "PRUNED", "CANCELLED", "RUNNING")
+_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,21 @@ class Run:
 
     @cached_property
     def ranked(self) -> list[Trial]:
-        """The completed ones, best first."""
+        """The search's completed ones, best first."""
         return best_first(self.trials, self.directions)
+
+    @cached_property
+    def confirmed(self) -> list[Confirmed]:
+        """The configurations that were trained again with other seeds, the winner first; empty where not all were."""
+        wanted = self.record.study.get("confirm")
+        return confirmed(self.trials, self.directions, Confirm(**wanted)) if wanted else []
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial: where configurations were trained again, the winner's repeat of median value."""
+        if self.confirmed:
+            return self.confirmed[0].trial
+        return self.ranked[0] if self.ranked else None
 
     @cached_property
     def failed(self) -> list[Trial]:
@@ -139,4 +152,4 @@ class Run:
 
 def _is_failure(trial: Trial) -> bool:
     """Whether a trial failed, and was not stopped on purpose."""
-    return str(trial.state) not in _NO_FAILURES
+    return trial.state not in _NO_FAILURES

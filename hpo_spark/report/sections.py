@@ -95,8 +95,7 @@ def _summary(run: Run) -> Blocks:
         rows.append(("in flight", str(len(record.unfinished))))
         if (limit := settings.get("max_trials")) is not None:
             rows.append(("limit", f"{limit} trials"))
-    if run.ranked:
-        best = run.ranked[0]
+    if (best := run.best) is not None:
         rows.append(("best value", f"{_values(best)} (trial {best.number})"))
     rows += [(f"test {name}", format_value(score)) for name, score in ((record.tested or {}).get("test") or {}).items()]
     rows += [
@@ -110,16 +109,32 @@ def _summary(run: Run) -> Blocks:
 
 
 def _best(run: Run, view: View) -> Blocks:
-    if not run.ranked:
+    best = run.best
+    if best is None:
         yield Text("No trial has a value yet." if run.is_running or not run.trials else "No trial succeeded.")
         return
-    best = run.ranked[0]
     facts = [("trial", str(best.number)), ("value", _values(best))]
     facts += [(name, text_of(value)) for name, value in best.params.items()]
     fixed: Mapping[str, Any] = run.record.study.get("fixed") or {}
     facts += [(f"{name} (fixed)", text_of(value)) for name, value in fixed.items()]
     facts += [(name, format_value(value)) for name, value in best.metrics.items()]
     yield Table((), facts, f"Trial {best.number}")
+    if run.confirmed:
+        yield Table(
+            ("trial", "mean", "standard deviation", "n", "failed", "values"),
+            [
+                [
+                    str(one.original.number),
+                    format_value(one.mean),
+                    "-" if one.std is None else format_value(one.std),
+                    str(one.n),
+                    str(one.n_failed),
+                    " / ".join(map(format_value, one.values)),
+                ]
+                for one in run.confirmed
+            ],
+            "Trained again with other seeds; the best mean wins",
+        )
     chosen = view.front if len(run.directions) > 1 else run.ranked
     title = "Pareto front" if len(run.directions) > 1 else "Hall of fame"
     shown = chosen[:_HALL_OF_FAME]

@@ -166,7 +166,7 @@ def losses_of(values: Sequence[float] | None, directions: Sequence[str]) -> tupl
 
 def is_comparable(trial: Trial, fidelity: int | None) -> bool:
     """Whether a trial completed at this fidelity or its own, in the search itself and not as another's repeat."""
-    return bool(trial.values) and trial.fidelity in (fidelity, None) and getattr(trial, "repeat", None) is None
+    return bool(trial.values) and trial.fidelity in (fidelity, None) and trial.repeat is None
 
 
 def sampled(trials: Sequence[Trial], directions: Sequence[str], n: int) -> list[Trial]:

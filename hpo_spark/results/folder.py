@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo_spark import yaml
+from hpo_spark.models import SUFFIXES
 from hpo_spark.plain import dump_json
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.columns import csv_of
@@ -18,8 +19,7 @@ __all__ = ["RunFolder"]
 
 logger = logging.getLogger(__name__)
 
-_MODEL, _WEIGHTS = "best/model.keras", "best/model.weights.h5"
-_MODEL_SUFFIX = ".keras"
+_MODELS = {suffix: f"best/model{suffix}" for suffix in SUFFIXES}
 
 
 class RunFolder:
@@ -39,7 +39,7 @@ class RunFolder:
         self._write("study.yaml", yaml.dump(redact_all(study)))
 
     def write_best(self, trial: Trial, fixed: Mapping[str, Any], model: str | None) -> str | None:
-        """Write ``best/params.yaml`` of a trial, and its ``best/model.keras`` or ``best/model.weights.h5``.
+        """Write ``best/params.yaml`` of a trial, and its ``best/model.keras``, ``.weights.h5`` or ``.joblib``.
 
         Args:
             trial: The best trial so far.
@@ -50,11 +50,11 @@ class RunFolder:
             The name of the model's new file; None where it has none, or could not be written.
         """
         self._write("best/params.yaml", yaml.dump({**fixed, **trial.params}))
-        name = None if model is None else _MODEL if model.endswith(_MODEL_SUFFIX) else _WEIGHTS
+        name = None if model is None else next(name for suffix, name in _MODELS.items() if model.endswith(suffix))
         try:
             if model is not None and name is not None:
                 self._storage.copy(model, name)
-            for other in {_MODEL, _WEIGHTS} - {name}:
+            for other in {*_MODELS.values()} - {name}:
                 self._storage.remove(other)
         except OSError as error:
             logger.warning("%s/best cannot be written: %s", self._storage, redact(str(error)))
@@ -63,11 +63,11 @@ class RunFolder:
 
     def best_model(self) -> str | None:
         """The name of the model's file in ``best/``; None where there is none."""
-        return next((name for name in (_MODEL, _WEIGHTS) if self._storage.exists(name)), None)
+        return next((name for name in _MODELS.values() if self._storage.exists(name)), None)
 
     def remove_best(self) -> None:
         """Remove what an earlier study left in ``best/``."""
-        for name in (_MODEL, _WEIGHTS, "best/params.yaml"):
+        for name in (*_MODELS.values(), "best/params.yaml"):
             try:
                 self._storage.remove(name)
             except OSError as error:
@@ -75,7 +75,7 @@ class RunFolder:
 
     def write_log(self, trial: Trial, output: str) -> None:
         """Write ``logs/trial-N.log``: why a trial failed, and all that it printed."""
-        if trial.error and trial.state is not TrialState.CANCELLED:
+        if trial.error and trial.state not in (TrialState.CANCELLED, TrialState.PRUNED):
             where = f"host {trial.host}, attempt {trial.attempt}"
             printed = f"\nIts output:\n{output}\n" if output else ""
             text = f"{trial.state} {trial.params}\n{where}\n\n{trial.error}\n{printed}"

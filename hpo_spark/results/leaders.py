@@ -37,6 +37,12 @@ class Leaders:
         """Their values."""
         return [trial.values or [] for trial in self.trials]
 
+    def values_for(self, trial: Trial) -> list[list[float]]:
+        """Their values, as far as a trial that is about to run must beat them: at a higher fidelity it need not."""
+        reached = self.trials[0].fidelity if self.trials else None
+        is_higher = reached is not None and (trial.fidelity is None or trial.fidelity > reached)
+        return [] if is_higher else self.values
+
     def accept(self, trial: Trial) -> bool:
         """Whether a trial would be among them; one that would not now never will."""
         if not trial.values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     import optuna
     import pandas
 
+    from hpo_spark.confirm import Confirmed
+
 __all__ = ["Result", "best_first", "rank"]
+
+# Ends that say nothing against an objective.
+_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Result(Plots):
         reference_point: What a hypervolume is measured from: one value an objective, in its own unit; None for the
             worst of each among the completed trials.
         space: What was searched; None where it is not known.
+        confirmed: The configurations that were trained again with other seeds, the winner first; empty where none was,
+            or not all were.
     """
 
     name: str
@@ -64,22 +72,29 @@ class Result(Plots):
     versions: dict[str, str] = field(default_factory=dict)
     reference_point: tuple[float, ...] | None = None
     space: SearchSpace | None = field(default=None, repr=False)
+    confirmed: Sequence[Confirmed] = ()
 
     @property
     def best_trial(self) -> Trial:
         """The trial of the best value; of several objectives the best in the first, and of equal ones the earliest.
 
+        Where trials have fidelities, it is the best of those at the highest that any has reached. Where configurations
+        were trained again, it is the winner's repeat of median value.
+
         Raises:
             EvaluationError: If no trial succeeded; tells the first cause.
         """
-        if not (ranked := best_first(self.trials, self.directions)):
+        if (best := self._best) is None:
             raise EvaluationError(self.first_cause() or f"The study has no trial: {self.reason}.")
-        return ranked[0]
+        return best
 
     @property
     def best_trials(self) -> list[Trial]:
         """The trials that no other beats: the Pareto front, or for one objective those of the best value."""
+        if self.confirmed:
+            return [self.best_trial]
         completed = best_first(self.trials, self.directions)
+        completed = [trial for trial in completed if trial.fidelity == completed[0].fidelity]
         losses = [_losses(trial, self.directions) for trial in completed]
         return [completed[place] for place in front_of(losses)]
 
@@ -87,11 +102,11 @@ class Result(Plots):
     def best_model(self) -> bytes | None:
         """The best trial's trained model; None where there is none.
 
-        It is the content of a ``.keras`` file, or of a ``.weights.h5`` file where Keras cannot save it as a whole, read
-        when it is asked for.
+        It is the content of a ``.keras`` file, of a ``.weights.h5`` file where Keras cannot save it as a whole, or of a
+        ``.joblib`` file of scikit-learn, read when it is asked for.
         """
-        ranked = best_first(self.trials, self.directions)
-        return self.models.read_file(self.models.best) or (self.models.read(ranked[0].number) if ranked else None)
+        best = self._best
+        return self.models.read_file(self.models.best) or (None if best is None else self.models.read(best.number))
 
     def model_of(self, trial: Trial) -> bytes | None:
         """The model of a trial, such as one of `best_trials`; None where it was not kept."""
@@ -133,19 +148,18 @@ class Result(Plots):
     def first_cause(self) -> str | None:
         """Why the first trial without a value has none; None where all have one."""
         for trial in self.trials:
-            if trial.state not in (TrialState.COMPLETED, TrialState.CANCELLED):
+            if trial.state not in _NO_FAILURES:
                 others = sum(other.reason == trial.reason for other in self.trials)
-                n_failed = sum(other.state not in (TrialState.COMPLETED, TrialState.CANCELLED) for other in self.trials)
+                n_failed = sum(other.state not in _NO_FAILURES for other in self.trials)
                 return (
                     f"{n_failed} of {len(self.trials)} trials failed, {others} of them alike. "
                     f"Trial {trial.number}, {trial.params}, {trial.state}: {trial.error}\n"
                     "Run this configuration with SerialExecutor to debug it."
                 )
-        return (
-            f"All {len(self.trials)} trials were cancelled."
-            if self.trials and not self.counts.get("COMPLETED")
-            else None
-        )
+        if not self.trials or self.counts.get("COMPLETED"):
+            return None
+        ends = " or ".join(state.lower() for state in self.counts)
+        return f"All {len(self.trials)} trials were {ends}."
 
     def to_frame(self) -> pandas.DataFrame:
         """The trials as a pandas data frame, as `hpo_spark.exchange.frame.to_frame` makes it."""
@@ -166,16 +180,24 @@ class Result(Plots):
         """The trials as an `OptimizeResult` of scikit-optimize, as `hpo_spark.exchange.skopt.to_skopt` makes it."""
         return to_skopt(self.trials, self._known_space, self.directions)
 
+    @property
+    def _best(self) -> Trial | None:
+        if self.confirmed:
+            return self.confirmed[0].trial
+        ranked = best_first(self.trials, self.directions)
+        return ranked[0] if ranked else None
+
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""
-        ranked = best_first(self.trials, self.directions)
+        best = self._best
         return {
             "study": self.name,
             "state": self.state,
             "reason": self.reason,
             "directions": list(self.directions),
-            "best_trial": self._summary(ranked[0]) if ranked else None,
+            "best_trial": None if best is None else self._summary(best),
             "best_trials": [self._summary(trial) for trial in self.best_trials],
+            "confirmed": [one.to_dict() for one in self.confirmed],
             "hypervolume": self.hypervolume,
             "counts": self.counts,
             "trials": len(self.trials),
@@ -187,7 +209,7 @@ class Result(Plots):
             "test_error": self.test_error,
             "model_error": self.model_error,
             "refit": None if self.refit is None else {k: v for k, v in self.refit.items() if k not in ("best", "test")},
-            "first_cause": None if ranked else self.first_cause(),
+            "first_cause": self.first_cause() if best is None else None,
             "versions": self.versions,
         }
 
@@ -204,13 +226,14 @@ class Result(Plots):
 
 
 def rank(trial: Trial, directions: Sequence[str]) -> tuple[Any, ...]:
-    """A key that sorts completed trials from best to worst: objective after objective, then by number."""
-    return (*_losses(trial, directions), trial.number)
+    """A key that sorts completed trials from best to worst: by fidelity, objective after objective, then by number."""
+    fidelity = math.inf if trial.fidelity is None else trial.fidelity
+    return (-fidelity, *_losses(trial, directions), trial.number)
 
 
 def best_first(trials: Sequence[Trial], directions: Sequence[str]) -> list[Trial]:
-    """The completed trials, best first."""
-    completed = [trial for trial in trials if trial.values]
+    """The search's completed trials, best first, those of the highest fidelity before all others; without repeats."""
+    completed = [trial for trial in trials if trial.values and trial.repeat is None]
     return sorted(completed, key=lambda trial: rank(trial, directions))
 
 

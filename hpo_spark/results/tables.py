@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -19,12 +20,12 @@ _HALL_OF_FAME = 5
 
 
 def summary(result: Result) -> RenderableType:
-    """The best trial, the hall of fame and what the search cost."""
+    """The best trial, what was confirmed, the hall of fame and what the search cost."""
     best = result.best_trial
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("best trial", f"{best.number}: {_values(best)}")
+    facts.add_row("best trial", f"{best.number}: {_values(best)}{_of_repeat(result)}")
     if (volume := result.hypervolume) is not None:
         facts.add_row("Pareto front", f"{len(result.best_trials)} trial(s), hypervolume {format_value(volume)}")
     for name, score in result.test.items():
@@ -38,7 +39,25 @@ def summary(result: Result) -> RenderableType:
     if result.model_error is not None:
         facts.add_row("model", Text(result.model_error))
     facts.add_row("ended", Text(result.reason))
-    return Group(facts, Text(), _hall_of_fame(result))
+    confirmed: list[RenderableType] = [_confirmed_table(result), Text()] if result.confirmed else []
+    return Group(facts, Text(), *confirmed, _hall_of_fame(result))
+
+
+def _of_repeat(result: Result) -> str:
+    if not result.confirmed:
+        return ""
+    winner = result.confirmed[0]
+    return f", the median of {winner.n} repeat(s) of trial {winner.original.number}"
+
+
+def _confirmed_table(result: Result) -> Table:
+    """The configurations that were trained again, best mean first."""
+    rows = []
+    for one in result.confirmed:
+        std = "-" if one.std is None else format_value(one.std)
+        failed = f" ({one.n_failed} failed)" if one.n_failed else ""
+        rows.append((one.original, [format_value(one.mean), std, f"{one.n}{failed}"]))
+    return _table_of("Trained again with other seeds", ("mean", "std", "n"), rows)
 
 
 def refit_table(done: Refit) -> RenderableType:
@@ -62,16 +81,19 @@ def refit_table(done: Refit) -> RenderableType:
 
 def _hall_of_fame(result: Result) -> Table:
     best = best_first(result.trials, result.directions)[:_HALL_OF_FAME]
-    params = list(dict.fromkeys(name for trial in best for name in trial.params))
-    table = Table(title="Hall of fame", title_justify="left", title_style="bold")
-    for header in ("trial", "value", "seconds", *params):
+    rows = [(one, [_values(one), "" if one.seconds is None else f"{one.seconds:.1f}"]) for one in best]
+    return _table_of("Hall of fame", ("value", "seconds"), rows)
+
+
+def _table_of(title: str, headers: Sequence[str], rows: Sequence[tuple[Trial, Sequence[str]]]) -> Table:
+    """A row a trial: its number, a cell for each header, and its configuration."""
+    params = list(dict.fromkeys(name for trial, _ in rows for name in trial.params))
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for header in ("trial", *headers, *params):
         table.add_column(Text(header), justify="right", overflow="fold")
-    for trial in best:
-        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-        row = [str(trial.number), _values(trial), seconds]
-        table.add_row(
-            *map(Text, [*row, *(format_value(trial.params[p]) if p in trial.params else "-" for p in params)])
-        )
+    for trial, cells in rows:
+        values = (format_value(trial.params[p]) if p in trial.params else "-" for p in params)
+        table.add_row(*map(Text, [str(trial.number), *cells, *values]))
     return table
 
 

@@ -13,16 +13,19 @@ from hpo_spark.plain import to_plain
 from hpo_spark.searchers.base import Direction, Proposal, Searcher
 from hpo_spark.space import SearchSpace
 
-__all__ = ["NAMES", "Proposal", "Searcher", "make_searcher"]
+__all__ = ["NAMES", "Proposal", "Searcher", "has_fidelities", "make_searcher"]
 
 _CLASSES = {
+    "asha": "hpo_spark.searchers.asha:AshaSearcher",
     "bayes": "hpo_spark.searchers.bayes:BayesSearcher",
     "cmaes": "hpo_spark.searchers.cmaes:CmaEsSearcher",
     "de": "hpo_spark.searchers.de:DifferentialEvolutionSearcher",
+    "dehb": "hpo_spark.searchers.dehb:DehbSearcher",
     "ensemble": "hpo_spark.searchers.ensemble:EnsembleSearcher",
     "evolution": "hpo_spark.searchers.evolution:EvolutionSearcher",
     "genetic": "hpo_spark.searchers.genetic:GeneticSearcher",
     "grid": "hpo_spark.searchers.grid:GridSearcher",
+    "hyperband": "hpo_spark.searchers.hyperband:HyperbandSearcher",
     "lhs": "hpo_spark.searchers.designs:LatinHypercubeSearcher",
     "nsga2": "hpo_spark.searchers.nsga:Nsga2Searcher",
     "nsga3": "hpo_spark.searchers.nsga:Nsga3Searcher",
@@ -31,12 +34,18 @@ _CLASSES = {
     "sobol": "hpo_spark.searchers.designs:SobolSearcher",
     "tpe": "hpo_spark.searchers.tpe:TpeSearcher",
 }
+# Those with fidelities.
+_RUNGS = ("asha", "dehb", "hyperband")
 # Any sampler of Optuna's is a searcher; the bare name stands for its default.
 NAMES = tuple("optuna:<Sampler>" if name == "optuna" else name for name in _CLASSES)
 
 
 def make_searcher(
-    choice: str | Mapping[str, Any] | Searcher | None, space: SearchSpace, directions: Sequence[Direction], seed: int
+    choice: str | Mapping[str, Any] | Searcher | None,
+    space: SearchSpace,
+    directions: Sequence[Direction],
+    seed: int,
+    fidelity: Mapping[str, Any] | None = None,
 ) -> Searcher:
     """The searcher that a user chose.
 
@@ -44,10 +53,14 @@ def make_searcher(
         choice: A name, a mapping of ``name`` and options, or a searcher made by hand, which keeps its own seed. Without
             a name: ``"evolution"``, and ``"nsga2"`` for several objectives.
         space, directions, seed: What the searcher searches, and how.
+        fidelity: ``min``, ``max`` and ``eta`` of a searcher that has fidelities; any other is asked by ``asha`` for the
+            configurations that it tries. None for no fidelities.
 
     Raises:
         ConfigError: If there is no such searcher or option, or an option's value is impossible.
     """
+    if fidelity is not None:
+        return _with_fidelity(choice, space, directions, seed, fidelity)
     if isinstance(choice, Searcher):
         if choice.space != space or choice.directions != tuple(directions):
             raise ConfigError(
@@ -57,9 +70,7 @@ def make_searcher(
         return choice
     if not isinstance(choice, str | Mapping | None):
         raise ConfigError(f"searcher: must be a name, a mapping with a name, or a Searcher, got {choice!r}.")
-    options = (
-        {"name": choice} if isinstance(choice, str) else {key: _plain(value) for key, value in (choice or {}).items()}
-    )
+    options = _options_of(choice)
     name = options.pop("name", None) or ("evolution" if len(directions) == 1 else "nsga2")
     known_as = name
     if isinstance(name, str) and name.startswith("optuna:"):
@@ -85,6 +96,46 @@ def make_searcher(
         return cls(space, directions, seed, **options)
     except ConfigError as error:
         raise ConfigError(f"searcher: {name!r}: {error}") from None
+
+
+def _with_fidelity(
+    choice: str | Mapping[str, Any] | Searcher | None,
+    space: SearchSpace,
+    directions: Sequence[Direction],
+    seed: int,
+    fidelity: Mapping[str, Any],
+) -> Searcher:
+    """A searcher with fidelities: the one that a user chose, or ``asha`` around it."""
+    if len(directions) > 1:
+        raise ConfigError(f"fidelity: needs one objective, got directions={list(directions)}; leave it out.")
+    if isinstance(choice, Searcher):
+        if choice.full_fidelity is not None:
+            raise ConfigError(f"fidelity: this {choice.name!r} was made with fidelities of its own; leave it out.")
+        options: dict[str, Any] = {"name": "asha", "searcher": choice}
+    else:
+        options = _options_of(choice)
+        if options.get("name") not in _RUNGS:
+            options = {"name": "asha", "searcher": options}
+    if twice := [name for name in fidelity if name in options]:
+        raise ConfigError(f"fidelity: {twice[0]!r} is an option of the searcher too; keep one of the two.")
+    try:
+        return make_searcher({**options, **fidelity}, space, directions, seed)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("searcher: 'asha': ", "fidelity: ", 1)) from None
+
+
+def _options_of(choice: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """A choice as a mapping of name and options."""
+    if isinstance(choice, str):
+        return {"name": choice}
+    return {key: _plain(value) for key, value in (choice or {}).items()}
+
+
+def has_fidelities(choice: Any) -> bool:
+    """Whether a choice names a searcher that gives its trials fidelities."""
+    if isinstance(choice, Searcher):
+        return choice.full_fidelity is not None
+    return isinstance(choice, str | Mapping) and _options_of(choice).get("name") in _RUNGS
 
 
 def _plain(option: Any) -> Any:

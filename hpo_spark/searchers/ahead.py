@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from hpo_spark.searchers.base import Proposal, Searcher
+from hpo_spark.space import Params
 from hpo_spark.trial import Trial
 
 __all__ = ["Ahead"]
@@ -63,6 +64,15 @@ class Ahead:
     def expect(self, trial: Trial) -> None:
         """Have the searcher learn that a trial runs which it did not propose."""
         self._pass_on("expect", trial)
+
+    def adopt(self, params: Params) -> Proposal:
+        """A configuration that a user wants tried, as the searcher would have it tried."""
+        return self._searcher.adopt(params)
+
+    @property
+    def full_fidelity(self) -> int | None:
+        """The searcher's epochs of a full training."""
+        return self._searcher.full_fidelity
 
     @property
     def may_propose(self) -> bool:

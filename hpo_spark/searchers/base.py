@@ -55,12 +55,15 @@ class Searcher(ABC):
         name: The word that chooses it in a study file.
         notes: What it says of itself for the record, such as a generation's statistics, in plain data; the study takes
             them out.
+        outdated: Numbers of trials whose checkpoint no proposal will continue from any more; the study takes them out.
         several_objectives: Whether it can search for more than one objective.
+        relearns: Whether a configuration that is told again, at a higher fidelity, replaces what was told before.
         is_slow: Whether an ask can take so long that it is made in a thread of its own.
     """
 
     name: ClassVar[str]
     several_objectives: ClassVar[bool] = False
+    relearns: ClassVar[bool] = False
     is_slow: bool = False
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
@@ -72,6 +75,7 @@ class Searcher(ABC):
         self.directions = tuple(directions)
         self.seed = seed
         self.notes: deque[dict[str, Any]] = deque()
+        self.outdated: deque[int] = deque()
 
     @property
     def ends(self) -> bool:
@@ -82,6 +86,15 @@ class Searcher(ABC):
     def depends_on_clock(self) -> bool:
         """Whether what it proposes depends on how long trials took, so that it is not the same another time."""
         return False
+
+    @property
+    def full_fidelity(self) -> int | None:
+        """Epochs of a full training, where trials are given fidelities; None where the objective decides."""
+        return None
+
+    def adopt(self, params: Params) -> Proposal:
+        """A configuration that a user wants tried, as this searcher would have it tried; from any thread."""
+        return Proposal(params, self.full_fidelity)
 
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:
@@ -118,6 +131,8 @@ class SequentialSearcher(Searcher):
     Subclasses say in `_propose` what comes next. Ask number i is counted in the proposal's token, so that a restored
     searcher goes on with the next.
     """
+
+    relearns = True
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         super().__init__(space, directions, seed)

@@ -52,6 +52,7 @@ class CmaEsSearcher(SequentialSearcher):
     """
 
     name = "cmaes"
+    relearns = False  # a batch is learned from once
 
     def __init__(
         self,

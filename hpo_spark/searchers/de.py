@@ -29,11 +29,11 @@ from hpo_spark.seeds import derive_seed, seeded
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial
 
-__all__ = ["DifferentialEvolutionSearcher"]
+__all__ = ["N_DONORS", "DifferentialEvolutionSearcher", "draw", "move", "rank"]
 
 _STREAM = 0xDE00
 _MAX_ATTEMPTS = 30
-_N_DONORS = 3
+N_DONORS = 3
 
 
 class DifferentialEvolutionSearcher(SequentialSearcher):
@@ -49,6 +49,7 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
     """
 
     name = "de"
+    relearns = False  # a place keeps the better, and values of two fidelities do not compare
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         toolbox: base.Toolbox | None = None,
     ) -> None:
         super().__init__(space, directions, seed)
-        check_whole(population=(population, _N_DONORS + 1))
+        check_whole(population=(population, N_DONORS + 1))
         check_shares(f=f, cr=cr)
         check_toolbox(toolbox)
         self._f, self._cr = f, cr
@@ -71,7 +72,7 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         self._own: list[Individual | None] = [None] * population
         self._foreign: dict[str, Individual] = {}
         self.toolbox = base.Toolbox()
-        self.toolbox.register("select", _draw)
+        self.toolbox.register("select", draw)
         if toolbox is not None and hasattr(toolbox, "select"):
             self.toolbox.select = toolbox.select
 
@@ -87,15 +88,15 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
             self._foreign[self.space.key(trial.params)] = individual
             return
         resident = self._own[token["place"]]
-        if resident is None or _rank(individual) < _rank(resident):
+        if resident is None or rank(individual) < rank(resident):
             self._own[token["place"]] = individual
 
     def _population(self) -> list[Individual | None]:
         """The individual in each place; the best of those from elsewhere take the places of the worst."""
         population = list(self._own)
-        for newcomer in sorted(self._foreign.values(), key=_rank)[: len(population)]:
-            worst = max(range(len(population)), key=lambda place: _rank(population[place]))
-            if _rank(population[worst]) < _rank(newcomer):
+        for newcomer in sorted(self._foreign.values(), key=rank)[: len(population)]:
+            worst = max(range(len(population)), key=lambda place: rank(population[place]))
+            if rank(population[worst]) < rank(newcomer):
                 break
             population[worst] = newcomer
         return population
@@ -110,10 +111,10 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
                 return Proposal(params, token={"place": place, "genes": genes}, origin={"by": "start"})
         others = [one for index, one in enumerate(population) if one is not None and index != place]
         target = population[place]
-        if target is not None and len(others) >= _N_DONORS:
+        if target is not None and len(others) >= N_DONORS:
             with seeded(derive_seed(self.seed, _STREAM, self._n_asked)):
                 for _ in range(_MAX_ATTEMPTS):
-                    moved, parents = self._moved(target, others)
+                    moved, parents = move(target, self.toolbox.select(others, N_DONORS), self._f, self._cr)
                     params = self.space.decode(moved)
                     if params not in self.history:
                         origin = {"by": "de", "parents": parents}
@@ -121,19 +122,29 @@ class DifferentialEvolutionSearcher(SequentialSearcher):
         drawn = self.history.draw_unseen(rng)
         return None if drawn is None else Proposal(drawn, token={"place": place}, origin={"by": "draw"})
 
-    def _moved(self, target: Individual, others: list[Individual]) -> tuple[list[float], list[int]]:
-        a, b, c = self.toolbox.select(others, _N_DONORS)
-        certain = random.randrange(len(target))
-        genes = [
-            _reflected(a[index] + self._f * (b[index] - c[index]))
-            if index == certain or random.random() < self._cr
-            else target[index]
-            for index in range(len(target))
-        ]
-        return genes, [number for one in (target, a, b, c) for number in one.parents]
+
+def move(target: Individual, donors: Sequence[Individual], f: float, cr: float) -> tuple[list[float], list[int]]:
+    """A child of an individual, DE/rand/1/bin; draws from the global generator, which the caller seeds.
+
+    Args:
+        target: The individual.
+        donors: The three that move it.
+        f: Weight of the difference, in [0, 1].
+        cr: Probability that a gene comes from the moved point, in [0, 1]; one always does.
+
+    Returns:
+        Its genes, reflected at the edges, and the numbers of the trials that it comes from.
+    """
+    a, b, c = donors
+    certain = random.randrange(len(target))
+    genes = [
+        _reflected(a[index] + f * (b[index] - c[index])) if index == certain or random.random() < cr else gene
+        for index, gene in enumerate(target)
+    ]
+    return genes, [number for one in (target, a, b, c) for number in one.parents]
 
 
-def _rank(individual: Individual | None) -> tuple[float, int]:
+def rank(individual: Individual | None) -> tuple[float, int]:
     """Sorts individuals from best to worst; no individual at all is the worst."""
     return (math.inf, 0) if individual is None else (individual.fitness.values[0], individual.parents[0])
 
@@ -143,5 +154,6 @@ def _reflected(gene: float) -> float:
     return -gene if gene < 0 else 2 - gene if gene > 1 else gene
 
 
-def _draw(individuals: list[Individual], k: int) -> list[Individual]:
+def draw(individuals: list[Individual], k: int) -> list[Individual]:
+    """As many different individuals, drawn evenly from the global generator."""
     return random.sample(individuals, k)

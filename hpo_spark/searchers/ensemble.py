@@ -177,9 +177,12 @@ class EnsembleSearcher(Searcher):
 
 def _made(index: int, member: Any, space: SearchSpace, directions: Sequence[Direction], seed: int) -> Searcher:
     try:
-        return make_searcher(member, space, directions, seed)
+        made = make_searcher(member, space, directions, seed)
     except ConfigError as error:
         raise ConfigError(f"members[{index}]: {str(error).removeprefix('searcher: ')}") from None
+    if made.full_fidelity is not None:
+        raise ConfigError(f"members[{index}]: {made.name!r} has fidelities; put fidelity around the ensemble instead.")
+    return made
 
 
 def _seen_by(index: int, trial: Trial) -> Trial:

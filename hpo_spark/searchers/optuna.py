@@ -15,6 +15,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Container, Iterator, Sequence
@@ -199,10 +200,13 @@ class OptunaSearcher(SequentialSearcher):
 
     def _new_frozen_trial(self, entry: Entry) -> optuna.trial.FrozenTrial:
         values, state = None, optuna.trial.TrialState.FAIL
+        steps: dict[int, float] = {}
         if entry.trial is None:
             state = optuna.trial.TrialState.RUNNING
         elif losses_of(entry.trial, self.directions) is not None:
             values, state = entry.trial.values, optuna.trial.TrialState.COMPLETE
+        elif entry.trial.state is TrialState.PRUNED and (last := _last_finite(entry.trial)) is not None:
+            values, state, steps = [last[1]], optuna.trial.TrialState.PRUNED, {int(last[0]): last[1]}
         shown = {**self._neutral, **entry.params} if self._is_flat else entry.params
         now = datetime.now()
         return optuna.trial.FrozenTrial(
@@ -216,7 +220,7 @@ class OptunaSearcher(SequentialSearcher):
             distributions={name: self._distributions[name] for name in shown},
             user_attrs={},
             system_attrs=entry.token.get("trial", {}),
-            intermediate_values={},
+            intermediate_values=steps,
             # Samplers remember trials by it, of those that they suggested; the next has 0.
             trial_id=-1 if entry.ask is None else entry.ask + 1,
         )
@@ -319,6 +323,11 @@ def _samplers() -> dict[str, Any]:
         and not inspect.isabstract(cls)
         and all(parameter.default is not parameter.empty for parameter in _options_of(cls).values())
     }
+
+
+def _last_finite(trial: Trial) -> list[float] | None:
+    """The last step and value that a trial has reported, of those that are numbers; None where there is none."""
+    return next((pair for pair in reversed(trial.curve) if math.isfinite(pair[1])), None)
 
 
 def _first_line(error: Exception) -> str:

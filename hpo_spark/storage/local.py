@@ -43,10 +43,13 @@ class LocalStorage(Storage):
         """A file's content; `FileNotFoundError` where there is none."""
         return (self.path / name).read_bytes()
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes, durable: bool = True) -> None:
         """Write a file under another name, and rename it into place."""
         with self._draft(name) as draft:
-            _write_durably(draft, content)
+            if durable:
+                _write_durably(draft, content)
+            else:
+                draft.write_bytes(content)
             draft.replace(self.path / name)
 
     def create(self, name: str, content: bytes) -> None:

@@ -123,14 +123,14 @@ def test_batches_come_in_an_order_of_the_studys_seed(pool):
 
 
 def test_batches_equal_a_plain_loop_over_the_order_that_is_documented(pool):
-    from hpo_spark.objectives.keras import _ORDER_STREAM
+    from hpo_spark.objectives.training import batch_order
 
     objective = probe_objective()
     dataset = objective.data.load(0)
     x, y = dataset.train.x[:, 0].astype(np.float32), dataset.train.y.astype(np.float32)
     weight = np.float32(0)
     for epoch in range(2):
-        order = np.random.default_rng([0, _ORDER_STREAM, epoch]).permutation(len(y))
+        order = batch_order(len(y), 0, epoch)
         for start in range(0, len(y), 4):
             rows = order[start : start + 4]
             weight -= np.float32(0.1) * np.mean(2 * (weight * x[rows] - y[rows]) * x[rows])
@@ -237,6 +237,14 @@ def test_nothing_of_a_trial_is_left_for_the_next(pool):
     with ProcessExecutor(1) as fresh:
         alone = evaluate(fresh, KerasObjective(models.tiny, "digits", epochs=1), number=3)[0].metrics
     assert seen[0] == seen[2] == alone
+
+
+def test_a_process_loads_its_data_once(pool):
+    objective = KerasObjective(models.tiny, models.counted, epochs=1)
+    before = pool.submit(models.counted).result(timeout=60) and evaluate(pool, models.loads)[0].value
+    for number in range(3):
+        assert evaluate(pool, objective, number=number)[0].state is TrialState.COMPLETED
+    assert evaluate(pool, models.loads)[0].value == before + 1
 
 
 def test_tensorflow_gets_as_many_threads_as_the_task_has_cores(pool):

@@ -1,6 +1,6 @@
 """Kills a search again and again at random moments and resumes it, in forks of a process that has all imports.
 
-    python storm.py FOLDER N_KILLS EXECUTOR SEARCHER SEED
+    python storm.py FOLDER N_KILLS EXECUTOR SEARCHER PRUNER SEED
 
 Prints what it saw as JSON. No thread may run in this process, for it forks.
 """
@@ -32,15 +32,18 @@ def objective(params, context):
     descriptor = os.open(params["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, b"%d\n" % context.number)
     os.close(descriptor)
-    time.sleep(random.SystemRandom().random() * 0.004)
+    for step in range(1, 3):
+        context.report(step, params["layers"] / step)
+        time.sleep(random.SystemRandom().random() * 0.002)
+    context.keep_checkpoint(context.fidelity or 2, b"state")
     if int(params["rate"] * 1e7) % 11 == 0:
         raise ValueError("a bad rate")
     return abs(params["rate"] - 0.01) * 100 + params["layers"] + params.get("momentum", 0.5)
 
 
-def make_study(folder, searcher, out):
+def make_study(folder, searcher, out, pruner=None):
     return Study(
-        SPACE, objective, searcher, "minimize", 5, out=out, resume=True, deterministic=True,
+        SPACE, objective, searcher, "minimize", 5, out=out, resume=True, deterministic=True, pruner=pruner,
         fixed={"log": str(folder / EVALUATIONS)}, x0=[{"rate": 0.05, "layers": 4, "optimizer": "adam"}],
     )  # fmt: skip
 
@@ -53,10 +56,10 @@ def table(trials):
     return [[t.number, t.params, t.fidelity, t.seed, str(t.state), t.values] for t in trials]
 
 
-def search(folder, executor, searcher, out, n_trials):
+def search(folder, executor, searcher, out, n_trials, pruner):
     """One life of the search, in a fork."""
     with make_executor(executor) as pool:
-        make_study(folder, searcher, out).run(pool, n_trials)
+        make_study(folder, searcher, out, pruner).run(pool, n_trials)
 
 
 def size_of(path):
@@ -74,7 +77,7 @@ def let_live(pid, log, draws, n_evaluations):
     time.sleep(draws.uniform(0.0, 0.005))
 
 
-def main(folder, n_kills, executor, searcher, seed, n_trials=400):
+def main(folder, n_kills, executor, searcher, pruner, seed, n_trials=400):
     draws = random.Random(seed)
     out = folder / "run"
     ended, lost, n_done, latest, most = {}, [], 0, 0, 0
@@ -85,7 +88,7 @@ def main(folder, n_kills, executor, searcher, seed, n_trials=400):
             os.setsid()
             status = 1
             try:
-                search(folder, executor, searcher, out, n_trials)
+                search(folder, executor, searcher, out, n_trials, pruner)
                 status = 0
             finally:
                 os._exit(status)
@@ -106,7 +109,7 @@ def main(folder, n_kills, executor, searcher, seed, n_trials=400):
             counts_at_end[number] = evaluations[str(number)]
         ended, latest = now, len(now)
         most = max(most, len(record.unfinished))
-    search(folder, executor, searcher, out, n_trials)
+    search(folder, executor, searcher, out, n_trials, pruner)
     record = read_record(out)
     evaluations = Counter((folder / EVALUATIONS).read_text().split())
     # A trial that a kill found running may run once more, and one whose end was recorded never.
@@ -120,5 +123,5 @@ def main(folder, n_kills, executor, searcher, seed, n_trials=400):
 
 
 if __name__ == "__main__":
-    path, n_kills, executor, searcher, seed = sys.argv[1:]
-    main(Path(path), int(n_kills), executor, json.loads(searcher), int(seed))
+    path, n_kills, executor, searcher, pruner, seed = sys.argv[1:]
+    main(Path(path), int(n_kills), executor, json.loads(searcher), json.loads(pruner), int(seed))
