@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpo_spark import Choice, Float, Int, SearchSpace, Trial, TrialState
+from hpo_spark.confirm import origin_of
 from hpo_spark.journal import Journal
 from hpo_spark.storage import open_storage
 
@@ -86,6 +87,24 @@ def hostile(folder):
     return write_journal(folder, HOSTILE, trials, name=f"{SCRIPT} {ODD} " + "x" * 300)
 
 
+def of_fidelity(trial):
+    """Every third trial is trained for longer, and every seventh was stopped early."""
+    trial = replace(trial, fidelity=(1, 3, 9)[trial.number % 3])
+    return replace(trial, state=TrialState.PRUNED, values=None) if trial.number % 7 == 2 else trial
+
+
+def repeated(folder):
+    """The two best of twenty trials were trained three times more; the second of them is better on average."""
+    trials = some_trials(20, MIXED)
+    best, second = sorted((trial for trial in trials if trial.values), key=lambda trial: -trial.value)[:2]
+    for repeat in (1, 2, 3):
+        for original, value in ((best, 0.1), (second, 0.5)):
+            number = len(trials)
+            origin = origin_of(original, repeat)
+            trials.append(replace(original, number=number, seed=number, values=[value + repeat / 10], origin=origin))
+    return write_journal(folder, MIXED, trials, confirm={"top_k": 2, "repeats": 3})
+
+
 KINDS = {
     "mixed": lambda folder: write_journal(folder, MIXED, some_trials(60, MIXED)),
     "hostile": hostile,
@@ -99,9 +118,8 @@ KINDS = {
         folder, MIXED, some_trials(50, MIXED, 3), ("maximize", "minimize", "minimize")
     ),
     "four objectives": lambda folder: write_journal(folder, ONE, some_trials(20, ONE, 4), ["minimize"] * 4),
-    "fidelities": lambda folder: write_journal(
-        folder, MIXED, [replace(trial, fidelity=(1, 3, 9)[trial.number % 3]) for trial in some_trials(60, MIXED)]
-    ),
+    "repeats": repeated,
+    "fidelities": lambda folder: write_journal(folder, MIXED, [of_fidelity(trial) for trial in some_trials(60, MIXED)]),
 }
 SECTIONS = (
     "summary",

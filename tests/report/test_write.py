@@ -55,9 +55,21 @@ def test_searches_without_a_value_say_so(tmp_path):
 def test_only_trials_of_the_highest_fidelity_are_compared(tmp_path):
     folder = KINDS["fidelities"](tmp_path / "run")
     sections, _ = text_of(write_report(folder))
-    top = [trial for trial in read_record(folder).trials if trial.values and trial.fidelity == 9]
-    assert f"{len(top)} of 54 completed trials are shown" in sections["history"]
+    completed = [trial for trial in read_record(folder).trials if trial.values]
+    top = [trial for trial in completed if trial.fidelity == 9]
+    assert f"{len(top)} of {len(completed)} completed trials are shown" in sections["history"]
     assert "at the highest fidelity, 9" in sections["history"]
+    assert "pruned" in sections["summary"]
+    assert "pruned" not in sections["failures"]
+
+
+def test_the_winner_of_the_repeats_is_the_best(tmp_path):
+    folder = KINDS["repeats"](tmp_path / "run")
+    sections, _ = text_of(write_report(folder))
+    assert "0.7 (trial 23)" in sections["summary"]  # of the better mean, the repeat of median value
+    assert "Trained again with other seeds" in sections["best"]
+    assert "0.6 / 0.7 / 0.8" in sections["best"]
+    assert "18 of 24 completed trials are shown" in sections["history"]
 
 
 def test_only_the_pages_own_scripts_are_in_it(tmp_path):
