@@ -24,7 +24,7 @@ EXTRAS = {
     "cmaes": ["cmaes>=0.10"],
     "optuna": ["optuna>=4"],
     "export": ["fsspec", "pandas>=2.1", "pyarrow>=16"],
-    "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=6", "matplotlib>=3.8", "jinja2>=3.1"],
+    "report": ["optuna>=5", "scikit-optimize>=0.10", "plotly>=6", "matplotlib>=3.8", "jinja2>=3.1"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
     "s3": ["s3fs>=2024.10"],  # the first that creates exclusively

@@ -1,7 +1,8 @@
 """A page that needs nothing but itself: text, tables, and plots with the library that draws them.
 
 The library and the plots are compressed, and the browser unpacks them. What the page may do is fixed by hashes: only
-its own two scripts run, whatever a name or a message in it says, and nothing is fetched.
+its own two scripts run, whatever a name or a message in it says, and nothing is fetched. Plotly draws three dimensions
+with functions that it compiles, for which ``unsafe-eval`` is there; no text of the page comes near them.
 """
 
 from __future__ import annotations

@@ -84,8 +84,9 @@ def contour(view: View) -> Figure:
 def importances(view: View) -> Figure:
     """How much each parameter decides whether a trial is among the best tenth in the first objective."""
     require(view, 2)
-    study = view.study(view.sample(N_POINTS))
-    return _optuna("plot_param_importances", study, target=plots.loss_of(view, 0), target_name=view.objectives[0])
+    study, target = view.study(view.draw(N_POINTS)), plots.loss_of(view, 0)
+    name = view.objectives[0]
+    return _optuna("plot_param_importances", study, evaluator=plots.evaluator(), target=target, target_name=name)
 
 
 def curves(view: View) -> Figure:

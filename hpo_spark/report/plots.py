@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_spark.errors import MissingExtra
 from hpo_spark.exchange.optuna import quiet
 from hpo_spark.report.labels import short
-from hpo_spark.report.view import View
+from hpo_spark.report.view import View, evenly
 from hpo_spark.results.result import best_first
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "contour",
     "curves",
     "dressed",
+    "evaluator",
     "graph_objects",
     "history",
     "hypervolume",
@@ -115,11 +116,10 @@ def importances(view: View, objective: int = 0) -> Figure:
         subspaces", IJCAI.
     """
     require(view, 2)
-    study = view.study(view.sample(N_POINTS))
     figure = _optuna(
         "plot_param_importances",
-        study,
-        evaluator=_library().importance.PedAnovaImportanceEvaluator(),
+        view.study(view.draw(N_POINTS)),
+        evaluator=evaluator(),
         target=loss_of(view, objective),
         target_name=view.objectives[objective],
     )
@@ -150,9 +150,8 @@ def study_of_curves(view: View) -> optuna.Study:
         raise NothingToShow("No trial that completed, or was stopped early, has reported a value on its way.")
     best = {trial.number for trial in best_first(told, view.directions)[: N_CURVES // 2]}
     others = [trial for trial in told if trial.number not in best]
-    wanted = min(len(others), N_CURVES - len(best))
-    drawn = [others[place * len(others) // wanted] for place in range(wanted)]
-    return view.study([*(trial for trial in told if trial.number in best), *drawn], curves=True)
+    shown = best | {trial.number for trial in evenly(others, N_CURVES - len(best))}
+    return view.study([trial for trial in told if trial.number in shown], curves=True)
 
 
 def study_of_front(view: View) -> optuna.Study:
@@ -183,6 +182,11 @@ def reference_of(view: View) -> list[float]:
     columns = zip(*(trial.values or [] for trial in view.comparable), strict=True)
     worst = zip(columns, view.directions, strict=True)
     return [max(column) if way == "minimize" else min(column) for column, way in worst]
+
+
+def evaluator() -> Any:
+    """What rates parameters: PED-ANOVA, which knows conditions, and is quick."""
+    return _library().importance.PedAnovaImportanceEvaluator()
 
 
 def target_of(view: View, objective: int) -> Callable[[Any], float] | None:
@@ -267,8 +271,8 @@ def paired(view: View, objective: int) -> list[str]:
         return varied
     with quietly():
         ranked = _library().importance.get_param_importances(
-            view.study(view.sample(N_POINTS)),
-            evaluator=_library().importance.PedAnovaImportanceEvaluator(),
+            view.study(view.draw(N_POINTS)),
+            evaluator=evaluator(),
             target=loss_of(view, objective),
         )
     return [label for label in ranked if label in varied][:N_PAIRED]

@@ -190,7 +190,7 @@ def _importances(view: View) -> Blocks:
             "and the importances are rough."
         )
     elif len(view.comparable) > plots.N_POINTS:
-        yield Text(_sample_note(plots.N_POINTS, view))
+        yield Text(f"By {plots.N_POINTS} of {len(view.comparable)} trials, an even draw.")
 
 
 def _curves(view: View) -> Blocks:

@@ -19,7 +19,7 @@ from hpo_spark.trial import Trial, TrialState
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["View", "is_comparable", "losses_of", "sampled"]
+__all__ = ["View", "evenly", "is_comparable", "losses_of", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ class View:
     def sample(self, n: int) -> list[Trial]:
         """At most so many comparable trials: the best third, and an even draw of the others."""
         return sampled(self.comparable, self.directions, n)
+
+    def draw(self, n: int) -> list[Trial]:
+        """An even draw of at most so many comparable trials, for what would be bent by more of the best."""
+        return evenly(self.comparable, n)
 
     def study(self, trials: Sequence[Trial], *, curves: bool = False) -> optuna.Study:
         """Trials as a study of Optuna in which everything is a label.
@@ -175,9 +179,15 @@ def sampled(trials: Sequence[Trial], directions: Sequence[str], n: int) -> list[
         return list(trials)
     best = {trial.number for trial in best_first(trials, directions)[: n // 3]}
     others = [trial for trial in trials if trial.number not in best]
-    wanted = n - len(best)
-    drawn = {others[place * len(others) // wanted].number for place in range(wanted)}
+    drawn = {trial.number for trial in evenly(others, n - len(best))}
     return [trial for trial in trials if trial.number in best or trial.number in drawn]
+
+
+def evenly(trials: Sequence[Trial], n: int) -> list[Trial]:
+    """At most so many trials, at equal distances."""
+    if len(trials) <= n:
+        return list(trials)
+    return [trials[place * len(trials) // n] for place in range(n)]
 
 
 def _is_numeric(choice: Choice) -> bool:
