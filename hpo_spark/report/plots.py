@@ -134,7 +134,7 @@ def curves(view: View) -> Figure:
 def pareto(view: View) -> Figure:
     """The values of two or three objectives against each other, and those that no other trial beats."""
     figure = _optuna("plot_pareto_front", study_of_front(view), target_names=view.objectives)
-    return dressed(figure, height=520)
+    return dressed(figure, height=520, width=520 if len(view.directions) > 2 else 0)
 
 
 def hypervolume(view: View) -> Figure:
