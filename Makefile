@@ -24,8 +24,8 @@ $(STAMP): setup.py
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]
 	$(BIN)/hpo-spark run conf/digits.yaml
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster

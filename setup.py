@@ -53,6 +53,7 @@ EXTRAS["dev"] = [
     "pyarrow>=16",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "s3fs>=2024.10",
     "tensorboard>=2.16",

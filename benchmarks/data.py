@@ -89,7 +89,7 @@ def write_mnist(folder: Path) -> tuple[Path, Path, float]:
 def memory_of(data: Any, executor: Executor, workers: int) -> list[dict[str, float]]:
     """For each process, what it said after its last trial."""
     objective = Measured(build_model, data, epochs=1)
-    result = Study(SPACE, objective, "random", seed=0).run(executor, 4 * workers)
+    result = Study(SPACE, objective, "random", seed=0).run(executor, 3 * workers)
     if failed := [trial.error for trial in result.trials if trial.error]:
         sys.exit(failed[0])
     last = {trial.metrics["pid"]: trial.metrics for trial in result.trials}
