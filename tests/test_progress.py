@@ -1,11 +1,7 @@
 """What is seen while a search runs: a panel in a terminal, lines elsewhere."""
 
 import io
-import os
-import pty
 import re
-import subprocess
-import sys
 
 from rich.console import Console
 
@@ -77,30 +73,3 @@ def test_a_chart_shows_low_and_high_and_the_last_of_each_span():
     assert len(bottom) == 10 and bottom[0] == "▁" and bottom[-1] == top[-1] == "█" and top[0] == " "
     assert bars([], 2, 10) == ["", ""]
     assert bars([float("nan"), 1.0], 1, 10) == ["█"]
-
-
-def test_a_run_in_a_terminal_shows_the_panel_and_takes_it_away(tmp_path):
-    (tmp_path / "mine.py").write_text("import time\ndef score(params):\n    time.sleep(0.3)\n    return params['x']\n")
-    (tmp_path / "study.yaml").write_text(
-        "study: {name: seen, seed: 1, max_trials: 5}\nspace: {x: {float: [0, 1]}}\n"
-        "objective: {function: mine.py:score}\nexecutor: processes\nreport: false\n"
-    )
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", "from hpo_spark.cli import main; main(['run', 'study.yaml', '--out', 'run'])"]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # what Linux says when the other end is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
-    text = re.sub(r"\x1b\[[\d;?]*\w", "", seen.decode())
-    assert "of 5 done" in text and "busy" in text and "gone" in text
-    assert "results in run" in text.splitlines()[-1]
