@@ -158,6 +158,7 @@ class FileModel(_Section):
     confirm: ConfirmSection | None = None
     fuse: Literal["auto", "off"] = "auto"
     tracking: Annotated[list[str], Field(max_length=0)] = []
+    report: bool = True
 
 
 def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:

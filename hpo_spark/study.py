@@ -701,7 +701,9 @@ class Study:
         if self._journal is not None:
             self._journal_notes()
             best = identity_of(runner.best)
-            self._journal.end({"state": state, "reason": result.reason, "test": result.test, "best": best})
+            self._journal.end(
+                {"state": state, "reason": result.reason, "slots": result.slots, "test": result.test, "best": best}
+            )
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
