@@ -44,6 +44,7 @@ EXTRAS["bench"] = [
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "matplotlib>=3.8",
+    "mlflow>=2.10",  # its server
     "moto[server]>=5",
     "mypy>=1.15",
     "pandas>=2.1",
@@ -52,6 +53,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "ruff>=0.9",
     "s3fs>=2024.10",
+    "tensorboard>=2.16",
     "types-PyYAML",
     "types-psutil",
 ]

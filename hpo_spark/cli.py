@@ -1,4 +1,4 @@
-"""The command line: ``hpo-spark run | check | stop | export``, and the same through spark-submit."""
+"""The command line: ``hpo-spark run | check | stop | track | export``, and the same through spark-submit."""
 
 from __future__ import annotations
 
@@ -314,6 +314,23 @@ def stop(
         "the search ends when the trials that run have ended" if trial is None else f"trial {trial} is being cancelled"
     )
     typer.echo(f"{folder}: {what}.")
+    return FINISHED
+
+
+@_app.command()
+@_command
+def track(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder whose search does not run.")],
+    to: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or mlflow; where the study file says by default.")
+    ] = None,
+) -> int:
+    """Write to TensorBoard and MLflow what they lack of a search: what their server was away for, or all of it."""
+    from hpo_spark.tracking.track import track as write
+
+    _log_to(_console(stderr=True))
+    for sentence in write(folder, to or ()):
+        typer.echo(sentence)
     return FINISHED
 
 

@@ -28,6 +28,7 @@ from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study, check_reference_point
 from hpo_spark.symbols import load_symbol
+from hpo_spark.tracking import Tracking, make_trackers
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
 
@@ -116,7 +117,7 @@ class FileModel(_Section):
     fidelity: None = None
     confirm: None = None
     fuse: Literal["auto", "off"] = "auto"
-    tracking: Annotated[list[str], Field(max_length=0)] = []
+    tracking: Any = []
 
 
 def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
@@ -272,6 +273,8 @@ class StudyFile:
                 check_no_clock({"timeout_s": model.study.timeout_s})
         with self.where.at("study", "deterministic" if model.study.lookahead is None else "lookahead"):
             check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
+        with self.where.at("tracking"):
+            Tracking(make_trackers(model.tracking)).check()
         with self.where.at("warm_start" if self._earlier_run is not None else "fixed"):
             study = Study(
                 space,
@@ -289,6 +292,7 @@ class StudyFile:
                 name=self.name,
                 reference_point=model.study.reference_point,
                 keep_models=model.study.keep_models,
+                tracking=model.tracking,
                 resume=resume,
                 force=force,
             )

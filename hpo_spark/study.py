@@ -6,6 +6,7 @@ import logging
 import math
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
@@ -40,6 +41,7 @@ from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.storage import Storage, open_storage
+from hpo_spark.tracking import Outcome, StudyFacts, Tracking, TrackingChoice, make_trackers
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
 
@@ -103,6 +105,8 @@ class Study:
             own unit, that a trial must beat to count; None for the worst of each among the completed trials.
         keep_models: For several objectives, how many models of the front are kept, the best in the first objective
             first; for one, the best trial's is kept. 0 for none.
+        tracking: Whom to tell of the search: ``"tensorboard"``, ``"mlflow"``,
+            ``{"mlflow": {"uri": ..., "experiment": ..., "register": ...}}``, or a list of these.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -131,6 +135,7 @@ class Study:
         name: str | None = None,
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
+        tracking: TrackingChoice = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -179,6 +184,9 @@ class Study:
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
         self._models = Models(self.out)
+        self._tracking = Tracking(make_trackers(tracking))
+        self._id = secrets.token_hex(8)
+        self._began = time.time()
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
@@ -233,11 +241,13 @@ class Study:
             self._runner.stop()
 
     def prepare(self) -> None:
-        """Find out on the driver whether the objective's data can be had; `run` begins with this.
+        """Find out on the driver whether the objective's data can be had, and trackers work; `run` begins with this.
 
         Raises:
             DataError: If it cannot.
+            MissingExtra: If a tracker's library is not installed.
         """
+        self._tracking.check()
         prepare = getattr(getattr(self.objective, "data", None), "prepare", None)
         if callable(prepare):
             prepare()
@@ -288,6 +298,7 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+            self._tracking.check_folder(self.out)
             evaluation = Evaluation(
                 self.objective,
                 self.seed,
@@ -313,6 +324,7 @@ class Study:
             evaluation.check_pickling()
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
+            result: Result | None = None
             try:
                 self._open(limits, runner)
                 self._tell("on_study_start")
@@ -320,6 +332,7 @@ class Study:
                     runner.stop()
                 result = self._search(executor, runner, evaluation)
             finally:
+                self._end_tracking(result)
                 self._close()
             self._tell("on_study_end", result)
         return result
@@ -370,6 +383,7 @@ class Study:
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
             "searcher": self.searcher.name if self._searcher_choice is None else _plain_choice(self._searcher_choice),
             "objective": _describe_objective(self.objective),
+            "tracking": self._tracking.describe(),
         }
 
     def _mailbox(self) -> AbstractContextManager[Any]:
@@ -441,6 +455,10 @@ class Study:
             for trial in taught.trials:
                 self.searcher.tell(trial)
         self._take_up_models(past, runner)
+        facts = StudyFacts(
+            self._id, self.name, self.directions, self.space, redact_all(self.describe(limits)), self._began
+        )
+        self._tracking.open(facts, self.out, [] if past is None else past.ended)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
@@ -478,12 +496,6 @@ class Study:
 
     def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
-        header = {
-            "seed": self.seed,
-            "study": description,
-            "fingerprint": fingerprint(self.objective),
-            "versions": versions(),
-        }
         past = read_record(out) if out.has_log(JOURNAL) else StudyRecord(JOURNAL)
         if past.torn:
             logger.warning(
@@ -498,6 +510,15 @@ class Study:
         elif past.study:
             what = "; ".join(found.refused)
             logger.warning("%s begins anew, and its %d trials are a warm start: %s", out, len(past.ended), what)
+        if goes_on:
+            self._id, self._began = past.id, past.began
+        header = {
+            "id": self._id,
+            "seed": self.seed,
+            "study": description,
+            "fingerprint": fingerprint(self.objective),
+            "versions": versions(),
+        }
         self._folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
         self._folder.write_study(description)
@@ -507,6 +528,7 @@ class Study:
             journal.begin(header)
             if past.study:
                 self._folder.remove_best()
+                self._tracking.forget(out, past.ended)
             for trial in self._warm_start.trials:
                 journal.learn(trial)
         if not goes_on and not past.study:
@@ -518,6 +540,15 @@ class Study:
         if self._journal is not None and self._runner is not None:
             self._journal.give_up("another driver has taken this folder over, since this one did not renew its lease")
             self._runner.wake()
+
+    def _end_tracking(self, result: Result | None) -> None:
+        """Have trackers write what is left; of a folder that is somebody else's now, nothing."""
+        if not self._is_ours:
+            self._tracking.abandon()
+        elif self.out is not None:
+            self._tracking.close(Outcome.of_folder(self.out, result.state if result else None))
+        else:
+            self._tracking.close(Outcome.of_result(result, self.describe()) if result else Outcome("failed"))
 
     def _close(self) -> None:
         if self._is_ours:
@@ -561,6 +592,7 @@ class Study:
             self._models.settle([trial.number], keepers)
             if trial.number in keepers and self._models.problem_of(trial.number):
                 self._say_what_was_left(trial)
+            self._tracking.add(trial)
         self._tell("on_trial_end", trial)
 
     def _say_what_was_left(self, trial: Trial) -> None:
