@@ -1,7 +1,7 @@
 """TensorBoard: an event file for each trial, and what its HParams plug-in shows them by.
 
-    tensorboard/events.out.tfevents.N.hpo_spark                                   what is searched and measured
-    tensorboard/trial-7,learning_rate=0.01,units=64/events.out.tfevents.N.hpo_spark    a trial
+    tensorboard/events.out.tfevents.0000000000.hpo_spark                              what is searched and measured
+    tensorboard/trial-7,learning_rate=0.01,units=64/events.out.tfevents.START.hpo_spark    a trial
 
 A file is written when its trial has ended, as a whole and under a name of its own: written once more it takes its own
 place. So it lies in a run folder of any kind, and TensorBoard reads it there where it knows the file system.
@@ -91,7 +91,7 @@ class TensorBoardTracker(Tracker):
         assert self._facts is not None and self._folder is not None
         metrics = list(self._metrics)
         content = experiment_file(self._space, metrics, self._facts.name, self._facts.began)
-        self._folder.write(f"{_FOLDER}/{_event_file(self._facts.began)}", content)
+        self._folder.write(f"{_FOLDER}/{_event_file(0.0)}", content)
         self._n_declared = len(metrics)
 
 
