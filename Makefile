@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal clean
+.PHONY: help install demo test test-clusters test-faults test-storm test-tracking check format bench-mnist bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -35,6 +35,9 @@ test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
 
 test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 	$(BIN)/python -m pytest -m storm
+
+test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
+	$(BIN)/python -m pytest -m tracking
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .

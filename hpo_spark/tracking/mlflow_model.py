@@ -104,5 +104,5 @@ def _register(client: MlflowClient, parent: Run, name: str, digest: str) -> None
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{parent.info.artifact_uri}/{_FOLDER}"
-    made = client.create_model_version(name, source, run_id, tags={_DIGEST: digest})
+    made = client.create_model_version(name, source, run_id, tags={_DIGEST: digest}, await_creation_for=0)
     logger.info("tracking: the best model is version %s of %r", made.version, name)

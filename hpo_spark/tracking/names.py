@@ -50,8 +50,8 @@ def _key(name: str) -> str:
     """Letters, digits, and ``_-./`` and space; no path that means another, and not too long."""
     key = re.sub(r"[^\w./ -]", "_", name)
     is_path = posixpath.normpath(key) == key and not key.startswith(("/", "..")) and key != "."
-    key = key if is_path else re.sub(r"[./]", "_", key)
-    if key == name and len(key) <= _MAX_KEY:
+    if is_path and key == name and len(key) <= _MAX_KEY:
         return key
+    key = key if is_path else re.sub(r"[./]", "_", key)
     digest = blake2b(clean(name).encode(), digest_size=4).hexdigest()
     return f"{key[: _MAX_KEY - 9]}-{digest}"

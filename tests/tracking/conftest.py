@@ -1,3 +1,4 @@
+import logging
 import sys
 import types
 
@@ -13,6 +14,15 @@ def _environment(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """What the command line does to the package's logger ends with a test, as its captured streams do."""
+    logger = logging.getLogger("hpo_spark")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """What a real tracking server has of a search, whatever happened to it meanwhile."""
 
 import json
-import logging
 import math
 
+import numpy as np
 import pytest
 
 from hpo_spark import Callback, Choice, Float, Int, SearchSpace, SerialExecutor, Study
@@ -112,47 +112,40 @@ def test_a_run_for_the_study_and_nested_ones_for_its_trials(server, client, tmp_
     assert state["mlflow"]["run_id"] == parent.info.run_id
 
 
-class Stops(Callback):
-    """Stops the server once so many trials have reached it, and starts it again after others."""
+class At(Callback):
+    """Does something once so many trials have ended."""
 
-    def __init__(self, server, stop_after, start_after):
-        self._server, self._stop_after, self._start_after = server, stop_after, start_after
-        self.n = 0
+    def __init__(self, n, action):
+        self._n, self._action = n, action
 
     def on_trial_end(self, study, trial):
-        self.n += 1
-        if self.n == self._stop_after:
-            self._server.stop()
-        if self.n == self._start_after:
-            self._server.start()
+        self._n -= 1
+        if self._n == 0:
+            self._action()
 
 
-def test_a_server_that_is_away_for_a_while_has_all_in_the_end(server, client, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "hpo_spark")
-    search(tmp_path / "run", server, n=20, name="away", callbacks=[Stops(server, 5, 15)])
-    parent = check(client, tmp_path / "run", "away")
-    assert parent.info.status == "FINISHED"
-
-
-def test_a_search_ends_without_its_server_and_nothing_is_lost(server, client, tmp_path, caplog, capsys):
-    out = tmp_path / "run"
-    result = search(out, server, n=10, name="down", callbacks=[Stops(server, 4, None)])
-    assert server.process is None  # it was still away when the search had ended
+def test_a_server_that_is_stopped_and_started_again_has_all_in_the_end(server, client, tmp_path, caplog, capsys):
+    one, other = tmp_path / "one", tmp_path / "other"
+    result = search(one, server, n=10, name="one", callbacks=[At(4, server.stop)])
+    assert server.process is None  # it was away when the search had ended
     assert result.state == "finished"
     assert len(result.trials) == 10
     assert "cannot be written to" in caplog.text
-    assert f"hpo-spark track {out}" in caplog.text
-    assert main(["track", str(out)]) == 2
+    assert f"hpo-spark track {one}" in caplog.text
+    assert main(["track", str(one)]) == 2
     assert "cannot be written to" in capsys.readouterr().err
-    server.start()
-    assert main(["track", str(out)]) == 0
+
+    # Another search begins without it, and finds it in its middle.
+    search(other, server, n=20, name="other", callbacks=[At(10, server.start)])
+    assert check(client, other, "other").info.status == "FINISHED"
+
+    assert main(["track", str(one)]) == 0
     assert "which now has all" in capsys.readouterr().out
-    parent = check(client, out, "down")
-    assert parent.info.status == "FINISHED"
-    (out / "tracking.json").unlink()  # the runs are found again by their tags
-    assert main(["track", str(out)]) == 0
+    assert check(client, one, "one").info.status == "FINISHED"
+    (one / "tracking.json").unlink()  # the runs are found again by their tags
+    assert main(["track", str(one)]) == 0
     assert "0 of 10 trial(s) were missing" in capsys.readouterr().out
-    check(client, out, "down")
+    check(client, one, "one")
 
 
 def test_what_was_written_in_part_is_completed(server, client, tmp_path, capsys):
@@ -199,27 +192,21 @@ def test_many_params_and_metrics_go_in_parts(server, client, tmp_path):
 
 
 def test_the_environment_says_where_and_passwords_stay_there(server, client, tmp_path, monkeypatch, caplog, capfd):
-    caplog.set_level(logging.INFO, "hpo_spark")
     secret = "cor-rect!horse"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url.replace("//", f"//ann:{secret}@"))
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+    away, here = f"http://ann:{secret}@127.0.0.1:1", server.url.replace("//", f"//ann:{secret}@")
     out = tmp_path / "run"
-    study = Study(SPACE, objective, "random", seed=3, out=out, name="secret", tracking="mlflow")
-    study.callbacks.append(Stops(server, 2, 3))
-    with SerialExecutor() as executor:
-        study.run(executor, 4)
-    check(client, out, "secret")
-    tracked = {"mlflow": {"uri": server.url.replace("//", f"//ann:{secret}@"), "experiment": "tests"}}
-    study = Study(SPACE, objective, "random", seed=3, out=tmp_path / "other", name="own", tracking=tracked)
+    study = Study(SPACE, objective, "random", "maximize", 3, out, name="secret", tracking={"mlflow": {"uri": away}})
     with SerialExecutor() as executor:
         study.run(executor, 2)
-    check(client, tmp_path / "other", "own")
+    assert "mlflow at http://ann:***@127.0.0.1:1 lacks 2 trial(s)" in caplog.text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", here)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+    assert main(["track", str(out)]) == 0
+    check(client, out, "secret")
     printed = capfd.readouterr()
-    for text in (
-        *(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()),
-        caplog.text, printed.out, printed.err,
-        str([run.data for run in runs_of(client, "own")[1].values()] + [runs_of(client, "own")[0].data]),
-    ):  # fmt: skip
+    parent, runs = runs_of(client, "secret")
+    files = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    for text in (*files, caplog.text, printed.out, printed.err, *(str(run.data) for run in (parent, *runs.values()))):
         assert secret not in text
 
 
@@ -231,6 +218,23 @@ def test_in_memory_too(server, client):
     assert files == {"study.yaml", "result.json", "trials.csv"}
 
 
+def test_a_model_that_keras_cannot_load_is_a_plain_file(server, client, tmp_path):
+    def trains(params, context):
+        context.keep_model(b"weights")
+        return params["x"]
+
+    tracking = {"mlflow": {"uri": server.url, "experiment": "tests"}}
+    study = Study(
+        SearchSpace(x=Float(0.0, 1.0)), trains, "random", out=tmp_path / "run", name="file", tracking=tracking
+    )
+    with SerialExecutor() as executor:
+        study.run(executor, 2)
+    parent, _ = runs_of(client, "file")
+    files = {file.path for file in client.list_artifacts(parent.info.run_id, "best")}
+    assert files == {"best/params.yaml", "best/model.weights.h5"}
+
+
+@pytest.mark.tracking
 def test_the_best_model_is_one_that_mlflow_loads_and_is_registered_once(server, client, tmp_path, monkeypatch):
     keras = pytest.importorskip("keras")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -258,6 +262,7 @@ def test_the_best_model_is_one_that_mlflow_loads_and_is_registered_once(server, 
     mlflow.set_tracking_uri(server.url)
     try:
         loaded = mlflow.keras.load_model("models:/digits/1")
-        assert loaded.predict([[1.0, 2.0]], verbose=0) == pytest.approx(model.predict([[1.0, 2.0]], verbose=0))
+        x = np.ones((3, 2))
+        assert loaded.predict(x, verbose=0) == pytest.approx(model.predict(x, verbose=0))
     finally:
         mlflow.set_tracking_uri(None)
