@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from hpo_spark import yaml
+from hpo_spark.errors import ConfigError
 from hpo_spark.journal import StudyRecord
 from hpo_spark.plain import dump_json
-from hpo_spark.redaction import redact_all
+from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.columns import csv_of
 from hpo_spark.results.result import Result
 from hpo_spark.space import SearchSpace
 from hpo_spark.storage import Storage
 from hpo_spark.trial import Trial
 
-__all__ = ["FILES", "MODELS", "Outcome", "StudyFacts", "Tracker"]
+__all__ = ["FILES", "MODELS", "Outcome", "StudyFacts", "Tracker", "cause_of"]
+
+logger = logging.getLogger(__name__)
 
 # What a run folder may hold that is worth to be seen elsewhere.
 FILES = ("report.html", "study.yaml", "result.json", "trials.csv", "best/params.yaml")
 MODELS = ("best/model.keras", "best/model.weights.h5")
+_MAX_CAUSE = 300
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,12 @@ class Outcome:
         return cls(result.state, summary, read)
 
 
+def cause_of(error: BaseException) -> str:
+    """An error in a line, without passwords."""
+    text = redact(" ".join(str(error).split()) or type(error).__name__)
+    return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}..."
+
+
 def _read(folder: Storage, name: str) -> bytes | None:
     try:
         return folder.read(name)
@@ -129,6 +140,21 @@ class Tracker(ABC):
     name: ClassVar[str]
     needs_folder: ClassVar[bool] = False
     n_written: int = 0
+
+    @cached_property
+    def left_out(self) -> list[int]:
+        """Numbers of the trials that it cannot write at all."""
+        return []
+
+    def take(self, trial: Trial) -> None:
+        """Write a trial that has ended, or leave it out with a warning: nothing else waits for what never fits."""
+        try:
+            self.write(trial)
+        except ConfigError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.left_out.append(trial.number)
+            logger.warning("tracking: %s cannot take trial %d: %s", self.place, trial.number, cause_of(error))
 
     @abstractmethod
     def check(self) -> None:
@@ -155,7 +181,11 @@ class Tracker(ABC):
 
     @abstractmethod
     def write(self, trial: Trial) -> None:
-        """Write a trial that has ended; harmless where that is done."""
+        """Write a trial that has ended; harmless where that is done.
+
+        Raises:
+            ValueError: (or another of its kind) If it can never be written.
+        """
 
     @abstractmethod
     def close(self, outcome: Outcome) -> None:

@@ -8,12 +8,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from hpo_spark.redaction import redact
 from hpo_spark.storage import Storage
-from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker
+from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker, cause_of
 from hpo_spark.trial import Trial
 
-__all__ = ["Follower", "cause_of"]
+__all__ = ["Follower"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +20,6 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 30.0
 # Seconds without progress after which the end of a search waits no longer.
 _PATIENCE_S = 60.0
-_MAX_CAUSE = 300
 
 
 class Follower:
@@ -103,7 +101,7 @@ class Follower:
             self._is_open = True
             self._rise()
         while self._pending and not self._is_abandoned:
-            self._tracker.write(self._pending[0])
+            self._tracker.take(self._pending[0])
             self._pending.popleft()
             self._rise()
         if self._outcome is not None and not self._pending and not self._is_abandoned:
@@ -132,10 +130,3 @@ class Follower:
         what = f"{len(self._pending)} trial(s) and the end of the search" if self._pending else "the end of the search"
         remedy = "" if self._folder is None else f"; write what is missing with: hpo-spark track {self._folder}"
         logger.warning("tracking: %s lacks %s%s", self._tracker.place, what, remedy)
-
-
-def cause_of(error: BaseException) -> str:
-    """An error in a line, without passwords."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = redact(text)
-    return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}..."

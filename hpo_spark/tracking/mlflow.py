@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from itertools import zip_longest
-from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hpo_spark.errors import ConfigError, MissingExtra
-from hpo_spark.plain import dump_json
+from hpo_spark.plain import canonical, dump_json
 from hpo_spark.redaction import redact
 from hpo_spark.results.result import rank
 from hpo_spark.storage import Storage
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = ["MlflowTracker"]
-
-logger = getLogger(__name__)
 
 # Where the runs of a search are, so that they are found at once, and by people too.
 _STATE = "tracking.json"
@@ -123,16 +120,15 @@ class MlflowTracker(Tracker):
     def write(self, trial: Trial) -> None:
         """Write what the server lacks of a trial."""
         with self._connected() as client:
+            self._follow_best(client, trial)
             child = self._children.get(trial.number)
             if child is None or not child.is_complete:
                 try:
                     self._complete(client, trial, child)
                 except Exception as error:
-                    if not _is_rejected(error):
-                        raise
-                    # It would be rejected the next time too, and nothing else waits for it.
-                    logger.warning("tracking: %s does not take trial %d: %s", self.place, trial.number, _text(error))
-            self._follow_best(client, trial)
+                    if _is_rejected(error):  # and would be the next time too
+                        raise ValueError(str(error)) from error
+                    raise
 
     def close(self, outcome: Outcome) -> None:
         """Write how the search ended, its files and the best model.
@@ -142,13 +138,13 @@ class MlflowTracker(Tracker):
         with self._connected() as client:
             parent = self._run
             problem = None
-            summary = outcome.summary
+            summary, best = outcome.summary, outcome.summary.get("best_trial") or {}
             self._log_missing(client, parent.info.run_id, {_BEST: self._improvements, **_points_of(summary)})
             for name, value in {
                 "state": outcome.state,
                 "reason": summary.get("reason"),
-                "best_trial": (summary.get("best_trial") or {}).get("number"),
-                "best_params": dump_json((summary.get("best_trial") or {}).get("params") or {}),
+                "best_trial": best.get("number"),
+                "best_params": canonical(best["params"]) if best else None,
             }.items():
                 if value is not None:
                     client.set_tag(parent.info.run_id, name, clean(str(value))[:_MAX_TEXT])
@@ -266,8 +262,8 @@ class MlflowTracker(Tracker):
             if value is not None and keys[name] not in parent.data.params
         ]
         self._log(client, parent.info.run_id, [], params)
-        searcher = facts.description.get("searcher") or "evolution"
-        client.set_tag(parent.info.run_id, "searcher", text_of(searcher)[:_MAX_TEXT])
+        if (searcher := facts.description.get("searcher")) is not None:
+            client.set_tag(parent.info.run_id, "searcher", text_of(searcher)[:_MAX_TEXT])
 
     def _complete(self, client: MlflowClient, trial: Trial, child: _Child | None) -> None:
         """Write a trial's run, or the rest of one, and then say that it is whole."""
@@ -482,7 +478,3 @@ def _user() -> dict[str, str]:
 
 def _ms(at: float) -> int:
     return int(at * 1000)
-
-
-def _text(error: Exception) -> str:
-    return redact(" ".join(str(error).split()))[:300]

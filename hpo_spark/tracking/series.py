@@ -36,7 +36,7 @@ def series_of(trial: Trial, facts: StudyFacts) -> dict[str, list[Point]]:
     seconds = trial.seconds or 0.0
     last = int(trial.curve[-1][0]) if trial.curve else 0
     finals = {} if trial.seconds is None else {"seconds": trial.seconds}
-    finals |= {name: float(value) for name, value in trial.metrics.items() if isinstance(value, int | float)}
+    finals |= {name: float(value) for name, value in trial.metrics.items() if _is_number(value)}
     if trial.values:
         finals |= dict(zip(value_columns(len(facts.directions)), trial.values, strict=False))
     series = {name: [Point(last, value, started + seconds)] for name, value in finals.items()}
@@ -50,6 +50,11 @@ def series_of(trial: Trial, facts: StudyFacts) -> dict[str, list[Point]]:
             for index, (step, value, *_) in enumerate(trial.curve)
         ]
     return series
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value can be drawn; a whole number may be too large for that."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000)
 
 
 def curve_name(facts: StudyFacts) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 from hpo_spark.errors import ConfigError, EnvironmentProblem
 from hpo_spark.journal import Lease, StudyRecord, read_record
 from hpo_spark.storage import Storage, open_storage
-from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker
+from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker, cause_of
 from hpo_spark.tracking.choice import TRACKERS, make_trackers
-from hpo_spark.tracking.follower import cause_of
 
 __all__ = ["track"]
 
@@ -62,12 +61,14 @@ def _write(tracker: Tracker, record: StudyRecord, folder: Storage) -> str:
     try:
         tracker.open(StudyFacts.of(record), folder, goes_on=False)
         for trial in record.ended:
-            tracker.write(trial)
+            tracker.take(trial)
         tracker.close(Outcome.of_folder(folder, state))
     except Exception as error:
         raise EnvironmentProblem(
             f"{tracker.place} cannot be written to: {cause_of(error)}. It has got {tracker.n_written} more trial(s); "
             "write the others with the same command when it can be."
         ) from error
-    n_ended = len(record.ended)
-    return f"{folder}: {tracker.n_written} of {n_ended} trial(s) were missing in {tracker.place}, which now has all"
+    said = (
+        f"{folder}: {tracker.n_written} of {len(record.ended)} trial(s) are new in {tracker.place}, which now has all"
+    )
+    return f"{said} but {', '.join(map(str, tracker.left_out))}" if tracker.left_out else said

@@ -8,8 +8,8 @@ from typing import Any
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.storage import Storage
-from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker
-from hpo_spark.tracking.follower import Follower, cause_of
+from hpo_spark.tracking.base import Outcome, StudyFacts, Tracker, cause_of
+from hpo_spark.tracking.follower import Follower
 from hpo_spark.trial import Trial
 
 __all__ = ["Tracking"]

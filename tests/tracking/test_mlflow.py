@@ -144,7 +144,7 @@ def test_a_server_that_is_stopped_and_started_again_has_all_in_the_end(server, c
     assert check(client, one, "one").info.status == "FINISHED"
     (one / "tracking.json").unlink()  # the runs are found again by their tags
     assert main(["track", str(one)]) == 0
-    assert "0 of 10 trial(s) were missing" in capsys.readouterr().out
+    assert "0 of 10 trial(s) are new" in capsys.readouterr().out
     check(client, one, "one")
 
 
@@ -163,7 +163,7 @@ def test_what_was_written_in_part_is_completed(server, client, tmp_path, capsys)
     )
     client.log_batch(torn.info.run_id, metrics=[Metric("reported", value, 5, step) for step, value in whole.curve[:2]])
     assert main(["track", str(out)]) == 0
-    assert "1 of 4 trial(s) were missing" in capsys.readouterr().out
+    assert "1 of 4 trial(s) are new" in capsys.readouterr().out
     check(client, out, "partly")
 
 

@@ -132,11 +132,11 @@ def test_what_was_not_tracked_can_be_written_later(tmp_path, capsys):
     assert main(["track", str(out)]) == 2
     assert "--to tensorboard or --to mlflow" in capsys.readouterr().err
     assert main(["track", str(out), "--to", "tensorboard"]) == 0
-    assert "4 of 4 trial(s) were missing" in capsys.readouterr().out
+    assert "4 of 4 trial(s) are new" in capsys.readouterr().out
     assert len(hparams(out / "tensorboard")[1]) == 4
     before = files(out)
     assert main(["track", str(out), "--to", "tensorboard"]) == 0
-    assert "0 of 4 trial(s) were missing" in capsys.readouterr().out
+    assert "0 of 4 trial(s) are new" in capsys.readouterr().out
     assert files(out) == before
 
 
@@ -144,6 +144,19 @@ def test_a_run_folder_at_a_url_has_them_too(tmp_path):
     result = search("memory://tracked/run", n=3)
     fsspec.filesystem("memory").get("/tracked/run/tensorboard", str(tmp_path / "tensorboard"), recursive=True)
     assert set(hparams(tmp_path / "tensorboard")[1]) == {f"trial-{trial.number}" for trial in result.trials}
+
+
+def test_a_trial_that_can_never_be_written_is_left_out(tmp_path, caplog):
+    def reports(params, context):
+        context.report(2**70 if params["units"] == 5 else 1, 0.5)
+        return {"value": 1.0, "huge": 10**400}
+
+    space = SearchSpace(units=Int(4, 6))
+    study = Study(space, reports, "grid", out=tmp_path / "run", tracking="tensorboard")
+    with SerialExecutor() as executor:
+        study.run(executor)
+    assert set(folders(tmp_path / "run")) == {0, 2}
+    assert "cannot take trial 1" in caplog.text
 
 
 def test_repeats_of_a_configuration_are_one_group(tmp_path):
