@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm test-browser check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -38,6 +38,9 @@ test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 
 test-browser: $(STAMP)  ## Open all kinds of reports in Chromium; screenshots go to build/screenshots
 	$(BIN)/python -m pytest -m browser
+
+test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
+	$(BIN)/python -m pytest -m tracking
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ EXTRAS["bench"] = [
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "matplotlib>=3.8",
+    "mlflow>=2.10",  # its server
     "moto[server]>=5",
     "mypy>=1.15",
     "pandas>=2.1",

@@ -292,6 +292,23 @@ def stop(
 
 @_app.command()
 @as_command
+def track(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder whose search does not run.")],
+    to: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or mlflow; where the study file says by default.")
+    ] = None,
+) -> int:
+    """Write to TensorBoard and MLflow what they lack of a search: what their server was away for, or all of it."""
+    from hpo_spark.tracking.track import track as write
+
+    _log_to(open_console(stderr=True))
+    for sentence in write(folder, to or ()):
+        typer.echo(sentence)
+    return FINISHED
+
+
+@_app.command()
+@as_command
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder.")],
     to: Annotated[Format, typer.Option(help="What the trials are written as.")],

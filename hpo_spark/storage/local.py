@@ -119,8 +119,8 @@ class LocalStorage(Storage):
     @contextlib.contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
         path = self.path / name
-        if "/" in name:  # the folder itself is not made again: it may be a mount that has gone
-            path.parent.mkdir(exist_ok=True)
+        for folder in reversed(Path(name).parents[:-1]):  # the run folder is not made again: a mount may have gone
+            (self.path / folder).mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             yield draft
