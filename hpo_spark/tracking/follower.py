@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two tries while a tracker cannot write: from the first to the last, each twice the one before.
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 30.0
-# Seconds without progress after which the end of a search waits no longer.
-_PATIENCE_S = 60.0
+# Seconds without progress after which the end of a search waits no longer: a large model may be on its way.
+_PATIENCE_S = 300.0
 
 
 class Follower:
