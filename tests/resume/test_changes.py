@@ -88,7 +88,6 @@ class Height:
         (Height(2.0, table=np.zeros(5000)), Height(2.0, table=np.ones(5000)), "objective.given.table: ndarray [5000]"),
         (FunctionObjective(Height(2.0)), FunctionObjective(Height(3.0)), "objective.given.scale: 2.0 -> 3.0"),
     ],
-    ids=str,
 )
 def test_what_an_objective_was_given_must_not_change(tmp_path, before, now, said):
     go(make(tmp_path, before), 2)
