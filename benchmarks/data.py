@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks.goals import Goal
 from hpo_spark import Dataset, DataSource, Float, KerasObjective, ProcessExecutor, SearchSpace, SparkExecutor, Study
 from hpo_spark.config import parse_study_file
+from hpo_spark.data.columns import import_arrow
 from hpo_spark.executors.memory import anonymous_mb
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.session import open_session
@@ -89,7 +90,7 @@ def write_mnist(folder: Path) -> tuple[Path, Path, float]:
 def memory_of(data: Any, executor: Executor, workers: int) -> list[dict[str, float]]:
     """For each process, what it said after its last trial."""
     objective = Measured(build_model, data, epochs=1)
-    result = Study(SPACE, objective, "random", seed=0).run(executor, 4 * workers)
+    result = Study(SPACE, objective, "random", seed=0).run(executor, 3 * workers)
     if failed := [trial.error for trial in result.trials if trial.error]:
         sys.exit(failed[0])
     last = {trial.metrics["pid"]: trial.metrics for trial in result.trials}
@@ -103,7 +104,7 @@ def stage(kind: str, workers: int, folder: Path) -> Iterator[Executor]:
         with ProcessExecutor(workers) as processes:
             yield processes
         return
-    os.environ.setdefault("SPARK_HOME", str(linked_home(folder / "spark-home")))
+    os.environ["SPARK_HOME"] = str(linked_home(folder / "spark-home"))
     with open_session("bench-data", f"local-cluster[{workers},1,1024]") as session, SparkExecutor(session) as executor:
         while executor.n_executors < workers:
             time.sleep(0.1)
@@ -115,6 +116,8 @@ def linked_home(folder: Path) -> Path:
     """A Spark home of links to the real one: local-cluster writes a folder into it."""
     import pyspark
 
+    if folder.exists():
+        return folder
     folder.mkdir()
     for entry in Path(pyspark.__file__).parent.iterdir():
         if entry.name not in ("work", "__pycache__"):
@@ -167,7 +170,10 @@ def bench_rows(console: Console, folder: Path) -> list[Goal]:
     for header in ("data", "s to prepare", "s of the search", "best val_accuracy", "driver's peak grew by MB"):
         table.add_column(header, justify="left" if header == "data" else "right")
     goals = []
+    import_arrow("This benchmark")
     with stage("local-cluster", 2, folder) as executor:
+        # What libraries take is no data.
+        Study(SPACE, KerasObjective(build_model, "digits", epochs=1), seed=0).run(executor, 4)
         from pyspark.sql import SparkSession
         from pyspark.sql import functions as F  # noqa: N812
 

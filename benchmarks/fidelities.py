@@ -56,7 +56,8 @@ SEARCHERS: dict[str, Any] = {
     "asha": "asha",
     "hyperband": "hyperband",
 }
-REAL = ("dehb", "evolution, fidelity")
+MAIN = "evolution, fidelity"
+REAL = ("dehb", MAIN)
 BASELINE = "all one epoch"
 N_REPLAYS = 10
 CLOSE = 0.002
@@ -230,19 +231,19 @@ def report_mnist(console: Console, known: Mapping[str, Any]) -> list[Goal]:
     for name, found in known.get("real", {}).items():
         gaps = [best[seed] - one["value"] for seed, one in found.items() if seed in best]
         middle = add(name, "real", [one["epochs"] for one in found.values()], gaps)
-        goals.append(Goal(f"{name}, real: below the grid, median", middle, CLOSE, at_least=False, form=".4f"))
-    means = {}
+        if name == MAIN:
+            goals.append(Goal(f"{name}, real: below the grid, median", middle, CLOSE, at_least=False, form=".4f"))
+    means: dict[str, float] = {}
     for name, by_seed in known["replayed"].items():
         gaps = [best[seed] - one["value"] for seed, runs in by_seed.items() for one in runs if seed in best]
         add(name, "replayed", [one["epochs"] for runs in by_seed.values() for one in runs], gaps)
         means[name] = statistics.mean(gaps)
+        if name == MAIN:
+            middle = statistics.median(gaps)
+            goals.append(Goal(f"{name}, replayed: below the grid, median", middle, CLOSE, at_least=False, form=".4f"))
     console.print(table)
-    goals.append(
-        Goal(
-            f"evolution, fidelity, replayed: mean below the grid, against {BASELINE!r}",
-            means["evolution, fidelity"], statistics.mean(few), at_least=False, form=".4f",
-        )
-    )  # fmt: skip
+    against = f"{MAIN}, replayed: mean below the grid, against {BASELINE!r}"
+    goals.append(Goal(against, means[MAIN], statistics.mean(few), at_least=False, form=".4f"))
     return goals
 
 

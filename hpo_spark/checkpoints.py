@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ __all__ = ["Checkpoint", "Checkpoints", "read_checkpoint", "write_checkpoint"]
 logger = logging.getLogger(__name__)
 
 _FOLDER = "checkpoints"
+_CHECK_BYTES = 4
 _NAME = re.compile(r"trial-(\d+)-attempt-(\d+)-step-(\d+)")
 
 
@@ -46,7 +48,8 @@ def write_checkpoint(place: Place, trial: Trial, step: int, content: bytes) -> s
     try:
         if not place.is_seen():
             return None
-        place.storage.write(name, content)
+        # Not durably: a file that a power failure has spoilt does not fit its check.
+        place.storage.write(name, _check_of(content) + content, durable=False)
     except Exception as error:  # whatever it is, the trial has succeeded
         logger.warning("%s/%s cannot be written here: %s", place.storage, name, redact(str(error)))
         return None
@@ -56,10 +59,17 @@ def write_checkpoint(place: Place, trial: Trial, step: int, content: bytes) -> s
 def read_checkpoint(place: Place, name: str) -> Checkpoint | None:
     """Read a checkpoint, on a worker; None where it is not to be had."""
     try:
-        return Checkpoint(_step_of(name), place.storage.read(name)) if place.is_seen() else None
+        if not place.is_seen():
+            return None
+        written = place.storage.read(name)
     except Exception as error:
         logger.warning("%s/%s cannot be read here: %s", place.storage, name, redact(str(error)))
         return None
+    check, content = written[:_CHECK_BYTES], written[_CHECK_BYTES:]
+    if check != _check_of(content):
+        logger.warning("%s/%s is damaged; its trial begins from the start", place.storage, name)
+        return None
+    return Checkpoint(_step_of(name), content)
 
 
 class Checkpoints:
@@ -130,6 +140,10 @@ class Checkpoints:
             self._storage.remove(name)
         except OSError as error:
             logger.warning("%s/%s cannot be removed: %s", self._storage, name, redact(str(error)))
+
+
+def _check_of(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECK_BYTES, "big")
 
 
 def _step_of(name: str) -> int:

@@ -38,6 +38,7 @@ from hpo_spark.study import (
     resolve_fidelity,
 )
 from hpo_spark.symbols import load_symbol
+from hpo_spark.tracking import Tracking, make_trackers
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
 
@@ -157,7 +158,8 @@ class FileModel(_Section):
     fidelity: FidelitySection | None = None
     confirm: ConfirmSection | None = None
     fuse: Literal["auto", "off"] = "auto"
-    tracking: Annotated[list[str], Field(max_length=0)] = []
+    tracking: Any = []
+    report: bool = True
 
 
 def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
@@ -345,6 +347,8 @@ class StudyFile:
                 check_no_clock({"timeout_s": model.study.timeout_s})
         with self.where.at("study", "deterministic" if model.study.lookahead is None else "lookahead"):
             check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
+        with self.where.at("tracking"):
+            Tracking(make_trackers(model.tracking)).check()
         with self.where.at("warm_start" if self._earlier_run is not None else "fixed"):
             study = Study(
                 space,
@@ -365,6 +369,7 @@ class StudyFile:
                 reference_point=model.study.reference_point,
                 keep_models=model.study.keep_models,
                 confirm=confirm,
+                tracking=model.tracking,
                 resume=resume,
                 force=force,
             )

@@ -49,7 +49,7 @@ def describe_objective(objective: Any) -> dict[str, Any]:
 
 def _given(function: Any) -> dict[str, Any]:
     if isinstance(function, partial):
-        arguments = {**dict(enumerate(function.args)), **function.keywords}
+        arguments: dict[Any, Any] = {**dict(enumerate(function.args)), **function.keywords}
         return {**_given(function.func), **_said(arguments)}
     if ismethod(function):
         return _given(function.__self__)

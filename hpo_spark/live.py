@@ -63,7 +63,7 @@ class Live:
     def open(self) -> None:
         """Remove what an earlier part of the search has left, let workers write, and begin to follow."""
         self._sweep()
-        self._storage.write(self.place.probe, b"hpo_spark\n")
+        self._storage.write(self.place.probe, b"hpo_spark\n", durable=False)
         self._thread.start()
 
     def curve_of(self, number: int) -> list[list[float]]:
@@ -107,7 +107,7 @@ class Live:
                 self._known[file] = len(curve)
                 self._on_report(number, curve)
         if self._renews and (now := self._thresholds()) is not None and now != self._written:
-            self._storage.write(THRESHOLDS, dump_json(now).encode())
+            self._storage.write(THRESHOLDS, dump_json(now).encode(), durable=False)
             self._written = now
 
     def _read(self, file: str) -> list[list[float]]:

@@ -82,7 +82,7 @@ class Reporter:
         else:  # where nothing can be appended to a file it is written as a whole, now and then
             self._lines.append(line)
             if now >= self._wrote_at + storage.look_every_s:
-                storage.write(self._name, "".join(self._lines).encode())
+                storage.write(self._name, "".join(self._lines).encode(), durable=False)
                 self._wrote_at = now
         if self._renews:
             self._renew(storage, now)

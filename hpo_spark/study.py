@@ -6,6 +6,7 @@ import logging
 import math
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
@@ -47,6 +48,7 @@ from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.storage import Storage, open_storage
+from hpo_spark.tracking import Outcome, StudyFacts, Tracking, TrackingChoice, make_trackers
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
 
@@ -121,6 +123,8 @@ class Study:
         confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
             ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
             value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
+        tracking: Whom to tell of the search: ``"tensorboard"``, ``"mlflow"``,
+            ``{"mlflow": {"uri": ..., "experiment": ..., "register": ...}}``, or a list of these.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -152,6 +156,7 @@ class Study:
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
         confirm: Confirm | Mapping[str, Any] | None = None,
+        tracking: TrackingChoice = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -203,6 +208,9 @@ class Study:
         self._folder: RunFolder | None = None
         self._models = Models(self.out)
         self._midway: Midway | None = None
+        self._tracking = Tracking(make_trackers(tracking))
+        self._id = secrets.token_hex(8)
+        self._began = time.time()
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
@@ -262,11 +270,13 @@ class Study:
             self._runner.stop()
 
     def prepare(self) -> None:
-        """Find out on the driver whether the objective's data can be had; `run` begins with this.
+        """Find out on the driver whether the objective's data can be had, and trackers work; `run` begins with this.
 
         Raises:
             DataError: If it cannot.
+            MissingExtra: If a tracker's library is not installed.
         """
+        self._tracking.check()
         prepare = getattr(getattr(self.objective, "data", None), "prepare", None)
         if callable(prepare):
             prepare()
@@ -317,6 +327,7 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+            self._tracking.check_folder(self.out)
         with placed(self.objective, executor, self.seed) as objective:
             return self._run(executor, limits, objective)
 
@@ -364,6 +375,7 @@ class Study:
                 )  # fmt: skip
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
+            result: Result | None = None
             try:
                 self._open(limits, runner)
                 self._tell("on_study_start")
@@ -371,6 +383,7 @@ class Study:
                     runner.stop()
                 result = self._search(executor, runner, evaluation)
             finally:
+                self._end_tracking(result)
                 self._close()
             self._tell("on_study_end", result)
         return result
@@ -425,6 +438,7 @@ class Study:
             "fidelity": None if self.fidelity is None else {**self.fidelity},
             "confirm": None if self.confirm is None else vars(self.confirm),
             "objective": describe_objective(self.objective),
+            "tracking": self._tracking.describe(),
         }
 
     def _described_searcher(self) -> Any:
@@ -513,6 +527,10 @@ class Study:
         if self._midway is not None:
             attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
             self._midway.open(runner.trials, attempts)
+        facts = StudyFacts(
+            self._id, self.name, self.directions, self.space, redact_all(self.describe(limits)), self._began
+        )
+        self._tracking.open(facts, self.out, [] if past is None else past.ended)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
@@ -556,12 +574,6 @@ class Study:
 
     def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
-        header = {
-            "seed": self.seed,
-            "study": description,
-            "fingerprint": fingerprint(self.objective),
-            "versions": versions(),
-        }
         past = read_record(out) if has_journal(out) else StudyRecord(JOURNAL)
         if past.torn:
             logger.warning(
@@ -579,6 +591,15 @@ class Study:
         source = redact_all(description.get("warm_start"))
         if self._resumes and not goes_on and (source is None or source != past.study.get("warm_start")):
             self._warm_start = self._read_warm_start()  # which the old study has not learned from
+        if goes_on:
+            self._id, self._began = past.id, past.began
+        header = {
+            "id": self._id,
+            "seed": self.seed,
+            "study": description,
+            "fingerprint": fingerprint(self.objective),
+            "versions": versions(),
+        }
         self._folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
         self._folder.write_study(description)
@@ -588,6 +609,7 @@ class Study:
             journal.begin(header, self._warm_start.trials)
             if past.study:
                 self._folder.remove_best()
+                self._tracking.forget(out, past.ended)
         if not goes_on and not past.study:
             return None
         return past if goes_on else read_record(out)
@@ -597,6 +619,15 @@ class Study:
         if self._journal is not None and self._runner is not None:
             self._journal.give_up("another driver has taken this folder over, since this one did not renew its lease")
             self._runner.wake()
+
+    def _end_tracking(self, result: Result | None) -> None:
+        """Have trackers write what is left; of a folder that is somebody else's now, nothing."""
+        if not self._is_ours:
+            self._tracking.abandon()
+        elif self.out is not None:
+            self._tracking.close(Outcome.of_folder(self.out, result.state if result else None))
+        else:
+            self._tracking.close(Outcome.of_result(result, self.describe()) if result else Outcome("failed"))
 
     def _close(self) -> None:
         if self._is_ours:
@@ -646,6 +677,7 @@ class Study:
             self._models.settle([trial.number], keepers)
             if trial.number in keepers and self._models.problem_of(trial.number):
                 self._say_what_was_left(trial)
+            self._tracking.add(trial)
         if self._midway is not None and self._is_ours:
             self._midway.end(trial, _drained(self.searcher.outdated))
         self._tell("on_trial_end", trial)
@@ -701,7 +733,9 @@ class Study:
         if self._journal is not None:
             self._journal_notes()
             best = identity_of(runner.best)
-            self._journal.end({"state": state, "reason": result.reason, "test": result.test, "best": best})
+            self._journal.end(
+                {"state": state, "reason": result.reason, "slots": result.slots, "test": result.test, "best": best}
+            )
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(

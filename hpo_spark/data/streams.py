@@ -10,6 +10,10 @@ from hpo_spark.data.dataset import Dataset, Part
 
 __all__ = ["Rewound"]
 
+# Which input of an operation is its generator of seeds.
+_GENERATORS = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
+_NO_NAME = "hpo_spark: none yet"
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +55,9 @@ class _Graph:
         self._spec = stream.element_spec
         variant = tf.data.experimental.to_variant(stream)
         with tf.device("/CPU:0"):
-            self._graph = tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=2)  # 2: fail
+            # 1: whatever state lies outside, such as Python functions and tables, is in this process all the same.
+            graph = tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=1)
+            self._graph = tf.constant(_with_own_seeds(graph.numpy()))
         # Python functions inside are known by tokens, as long as the stream that has them lives.
         self._stream = stream
 
@@ -61,6 +67,24 @@ class _Graph:
         with tf.device("/CPU:0"):
             variant = tf.raw_ops.DatasetFromGraph(graph_def=self._graph)
         return tf.data.experimental.from_variant(variant, self._spec)
+
+
+def _with_own_seeds(content: bytes) -> bytes:
+    """A graph whose shuffles have generators of their own, seeded as at first.
+
+    What is written down refers to the generator of the stream that was, by its name, and would go on with it. Of a name
+    that nothing has, TensorFlow makes a new generator from the seeds beside it.
+    """
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+
+    graph = GraphDef.FromString(content)
+    generators = {node.input[_GENERATORS[node.op]] for node in graph.node if node.op in _GENERATORS}
+    for node in graph.node:
+        if node.name in generators:
+            for handle in node.attr["value"].tensor.resource_handle_val:
+                handle.name = _NO_NAME
+    written: bytes = graph.SerializeToString()
+    return written
 
 
 def _frozen(part: Part) -> Part:

@@ -26,6 +26,8 @@ class StudyRecord:
 
     Attributes:
         place: The journal, for messages.
+        id: What tells the search from all others; one that begins anew in the same folder is another.
+        began: When it was begun, in seconds since the epoch.
         seed: The study's seed.
         study: What the study was when it was begun or last resumed, in the form of a study file.
         fingerprint: Of the objective's code and data then.
@@ -47,6 +49,8 @@ class StudyRecord:
     """
 
     place: str
+    id: str = ""
+    began: float = 0.0
     seed: int = 0
     study: dict[str, Any] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
@@ -132,6 +136,8 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                     asked, told, last_ask, record.seconds, began, latest = {}, {}, None, 0.0, 0.0, 0.0
                     record.enqueued.clear()
                     record.refit = record.tested = None
+                    record.began = content_of_line.get("at", 0.0)
+                record.id = content_of_line.get("id") or record.id or str(record.began)
                 record.seed = content_of_line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
                     setattr(record, name, content_of_line.get(name, {}))

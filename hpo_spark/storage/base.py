@@ -65,8 +65,14 @@ class Storage(ABC):
         """A file's content; `FileNotFoundError` where there is none."""
 
     @abstractmethod
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, in place of an older one; a reader sees the one or the other, never a part."""
+    def write(self, name: str, content: bytes, durable: bool = True) -> None:
+        """Write a file, in place of an older one; a reader sees the one or the other, never a part.
+
+        Args:
+            name: The file.
+            content: All of it.
+            durable: Whether it must outlive a power failure, which takes a disk its time.
+        """
 
     @abstractmethod
     def create(self, name: str, content: bytes) -> None:

@@ -43,10 +43,13 @@ class LocalStorage(Storage):
         """A file's content; `FileNotFoundError` where there is none."""
         return (self.path / name).read_bytes()
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes, durable: bool = True) -> None:
         """Write a file under another name, and rename it into place."""
         with self._draft(name) as draft:
-            _write_durably(draft, content)
+            if durable:
+                _write_durably(draft, content)
+            else:
+                draft.write_bytes(content)
             draft.replace(self.path / name)
 
     def create(self, name: str, content: bytes) -> None:
@@ -116,8 +119,8 @@ class LocalStorage(Storage):
     @contextlib.contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
         path = self.path / name
-        if "/" in name:  # the folder itself is not made again: it may be a mount that has gone
-            path.parent.mkdir(exist_ok=True)
+        for folder in reversed(Path(name).parents[:-1]):  # the run folder is not made again: a mount may have gone
+            (self.path / folder).mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             yield draft

@@ -122,8 +122,8 @@ class RemoteStorage(Storage):
             self._retry("reading", "", read)
         return found
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, in place of an older one."""
+    def write(self, name: str, content: bytes, durable: bool = True) -> None:
+        """Write a file, in place of an older one; as durably as the file system does."""
         self._retry("writing", name, lambda fs, path: _put(fs, path, content))
 
     def create(self, name: str, content: bytes, max_s: float | None = None) -> None:

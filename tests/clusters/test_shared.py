@@ -19,8 +19,14 @@ ROWS = 3_000_000  # of 24 bytes: more than one piece
 def apart(request, tmp_path_factory):
     """A cluster whose workers have a cache of their own, as on hosts apart from the driver's."""
     folder = tmp_path_factory.mktemp("apart")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HPO_SPARK_CACHE", str(folder / "driver"))
+        yield from open_apart(request.param, folder)
+
+
+def open_apart(master, folder):
     conf = {"spark.executorEnv.HPO_SPARK_CACHE": str(folder / "cache")}
-    opened = standalone(folder, conf=conf) if request.param == "standalone" else local(request.param, folder, conf=conf)
+    opened = standalone(folder, conf=conf) if master == "standalone" else local(master, folder, conf=conf)
     with opened as cluster:
         yield cluster, HostCache(folder / "cache" / f"hpo_spark-{os.getuid()}")
 

@@ -9,11 +9,12 @@ import objectives
 import pytest
 
 from hpo_spark import Float, KerasObjective, ProcessExecutor, SearchSpace, SerialExecutor, SparkExecutor, Study, Trial
-from hpo_spark.checkpoints import Checkpoints
+from hpo_spark.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
 from hpo_spark.objectives.evaluate import Evaluation
 from hpo_spark.place import Place
 from hpo_spark.storage import open_storage
 from hpo_spark.storage.local import LocalStorage
+from hpo_spark.trial import TrialState
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
 RUNGS = {"min": 1, "max": 9}
@@ -31,8 +32,9 @@ def epochs_in(log):
 def test_stopping_and_going_on_equals_one_run(tmp_path):
     storage = LocalStorage(tmp_path)
     storage.write("live/probe", b"")
+    place = Place(storage, "live/probe")
     objective = KerasObjective(objectives.network, "digits", batch_size=64)
-    evaluation = Evaluation(objective, 3, {}, midway=Place(storage, "live/probe"), full_fidelity=9)
+    evaluation = Evaluation(objective, 3, {}, midway=place, full_fidelity=9)
 
     def trial(number, fidelity, parent=None):
         return Trial(number, {"rate": 0.01}, 77, fidelity=fidelity, parent=parent)
@@ -49,7 +51,7 @@ def test_stopping_and_going_on_equals_one_run(tmp_path):
     assert alone.trial.values == whole.trial.values
     for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
         assert second.trial.metrics[name] == pytest.approx(whole.trial.metrics[name], abs=1e-6)
-    states = [objectives.arrays(storage.read(one.checkpoint)) for one in (second, whole)]
+    states = [objectives.arrays(read_checkpoint(place, one.checkpoint).content) for one in (second, whole)]
     assert len(states[0]) > 15
     for one, other in zip(*states, strict=True):
         assert np.allclose(one, other, rtol=0, atol=1e-6)
@@ -85,11 +87,14 @@ def test_on_spark_a_trial_goes_on_too(spark, tmp_path):
 def test_a_run_folder_may_lie_on_any_file_system():
     url = f"memory://fidelity-{os.getpid()}/run"
     with SerialExecutor() as pool:
-        result = search(pool, "hyperband", url, {"max_trials": 20}, pruner="median")
-        table_here = table(search(pool, "hyperband", None, {"max_trials": 20}, pruner="median"))
+        # In deterministic mode, for else the clock decides when thresholds are renewed.
+        options = {"limits": {"max_trials": 20}, "pruner": "median", "deterministic": True}
+        result = search(pool, "hyperband", url, **options)
+        table_here = table(search(pool, "hyperband", None, **options))
     assert table(result) == table_here
-    climbed = [trial for trial in result.trials if trial.parent is not None]
-    assert {trial.fidelity - len(trial.curve) for trial in climbed} == {1}
+    climbed = [trial for trial in result.trials if trial.parent is not None and trial.state is TrialState.COMPLETED]
+    assert climbed
+    assert all(len(trial.curve) == trial.fidelity - result.trials[trial.parent].fidelity for trial in climbed)
     storage = open_storage(url)
     assert not storage.names("live")
     assert not storage.names("checkpoints")
@@ -148,6 +153,21 @@ def test_a_checkpoint_of_another_attempt_is_nobodys(tmp_path):
     assert checkpoints.step_of(1) == 3
     assert storage.names("checkpoints") == ["trial-1-attempt-2-step-3"]
     assert (checkpoints.name_of(2), checkpoints.step_of(2), checkpoints.name_of(None)) == (None, 0, None)
+
+
+def test_a_checkpoint_that_is_damaged_or_out_of_sight_is_none(tmp_path, caplog):
+    storage = LocalStorage(tmp_path)
+    place = Place(storage, "live/probe")
+    trial = Trial(1, {}, 0)
+    assert write_checkpoint(place, trial, 3, b"state") is None
+    storage.write("live/probe", b"")
+    name = write_checkpoint(place, trial, 3, b"state")
+    assert (read_checkpoint(place, name).step, read_checkpoint(place, name).content) == (3, b"state")
+    storage.write(name, storage.read(name)[:-1])
+    assert read_checkpoint(place, name) is None
+    assert "is damaged" in caplog.text
+    storage.remove(name)
+    assert read_checkpoint(place, name) is None
 
 
 def test_configurations_of_the_user_begin_on_the_lowest_rung_and_known_values_count_as_full(tmp_path):
