@@ -36,7 +36,7 @@ test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
 test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 	$(BIN)/python -m pytest -m storm
 
-test-browser: $(STAMP)  ## Open all kinds of reports in Chromium; screenshots go to build/screenshots
+test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get install chromium); screenshots go to build/screenshots
 	$(BIN)/python -m pytest -m browser
 
 test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server

@@ -11,6 +11,8 @@ from hpo_spark.report.comparison import Comparison
 from hpo_spark.report.run import Run
 from hpo_spark.report.write import write_report
 
+pytestmark = pytest.mark.browser
+
 
 def check(page, name):
     assert page.said == []
@@ -40,7 +42,6 @@ def test_names_and_messages_of_any_kind_are_text_and_run_nothing(tmp_path, opene
     assert "&lt;" not in drawn
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hostile"])
 def test_a_report_is_whole_and_drawn(kind, tmp_path, opened):
     page = opened(write_report(KINDS[kind](tmp_path / "run")))
@@ -52,7 +53,6 @@ def test_a_report_is_whole_and_drawn(kind, tmp_path, opened):
     assert n_plots >= {"empty": 0, "failed": 1, "single": 4, "one choice": 4}.get(kind, 6)
 
 
-@pytest.mark.browser
 def test_a_comparison_is_whole_and_drawn(tmp_path, opened):
     runs = []
     for number, searcher in enumerate(["grid", "bayes", "genetic", "genetic", "genetic", SCRIPT]):
@@ -69,7 +69,6 @@ def test_a_comparison_is_whole_and_drawn(tmp_path, opened):
     assert "genetic, 3 runs" in "".join(page.texts("#curves .legendtext"))
 
 
-@pytest.mark.browser
 def test_a_page_of_a_search_that_runs_loads_itself_again(tmp_path, opened):
     folder = write_journal(tmp_path / "run", MIXED, some_trials(3, MIXED), ends=False)
     page = opened(write_report(folder, reload_s=1.0))
