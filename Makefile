@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-folds clean
+.PHONY: help install demo test test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -18,14 +18,14 @@ install: $(STAMP)  ## Make the environment in .venv
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hpo_spark needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[spark,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,dev]'
+	$(BIN)/pip install --quiet --editable '.[spark,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]
 	$(BIN)/hpo-spark run conf/digits.yaml
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster
@@ -35,6 +35,12 @@ test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
 
 test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 	$(BIN)/python -m pytest -m storm
+
+test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get install chromium); screenshots go to build/screenshots
+	$(BIN)/python -m pytest -m browser
+
+test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
+	$(BIN)/python -m pytest -m tracking
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .
@@ -75,6 +81,9 @@ bench-folds: $(STAMP)  ## Time the folds of a cross-validation on one slot and o
 
 bench-journal: $(BENCH_STAMP)  ## Time the record of a search, beside Optuna's storages
 	$(BIN)/python -m benchmarks.journal
+
+bench-report: $(STAMP)  ## Time the report of 10,000 trials, and weigh it
+	$(BIN)/python -m benchmarks.report
 
 bench-data: $(STAMP)  ## Weigh the memory of data, and train on a million rows from Spark and Parquet
 	$(BIN)/python -m benchmarks.data

@@ -24,7 +24,7 @@ EXTRAS = {
     "cmaes": ["cmaes>=0.10"],
     "optuna": ["optuna>=4"],
     "export": ["fsspec", "pandas>=2.1", "pyarrow>=16"],
-    "report": ["optuna>=4", "scikit-optimize>=0.10", "plotly>=5", "matplotlib>=3.8", "pandas>=2"],
+    "report": ["optuna>=5", "scikit-optimize>=0.10", "plotly>=6", "matplotlib>=3.8", "jinja2>=3.1"],
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow-skinny>=2.10"],
     "s3": ["s3fs>=2024.10"],  # the first that creates exclusively
@@ -46,12 +46,15 @@ EXTRAS["bench"] = [
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "matplotlib>=3.8",
+    "mlflow>=2.10",  # its server
     "moto[server]>=5",
     "mypy>=1.15",
     "pandas>=2.1",
+    "playwright>=1.40",
     "pyarrow>=16",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "s3fs>=2024.10",
     "tensorboard>=2.16",
@@ -69,7 +72,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["hpo_spark", "hpo_spark.*"]),
-    package_data={"hpo_spark": ["py.typed", "*.properties"]},
+    package_data={"hpo_spark": ["py.typed", "*.properties", "report/templates/*"]},
     install_requires=[
         "cloudpickle>=3.0",
         "deap>=1.4.1",

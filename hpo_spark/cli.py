@@ -1,20 +1,19 @@
-"""The command line: ``hpo-spark run | check | stop | export``, and the same through spark-submit."""
+"""The command line: ``hpo-spark run | resume | check | ...``, and the same through spark-submit."""
 
 from __future__ import annotations
 
 import enum
-import functools
 import json
 import logging
-import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,36 +22,28 @@ from rich.text import Text
 
 from hpo_spark.config import StudyFile, parse_study_file, read_study_file
 from hpo_spark.control import request_stop
-from hpo_spark.errors import (
-    ConfigError,
-    DataError,
-    EnvironmentProblem,
-    EvaluationError,
-    MissingExtra,
-    StorageError,
-    TaskNotPicklable,
-)
+from hpo_spark.errors import ConfigError, EnvironmentProblem, EvaluationError, MissingExtra
 from hpo_spark.exchange.export import Format, export_run
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.base import slots_of
 from hpo_spark.executors.process import ProcessExecutor
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.journal import NAME as JOURNAL
+from hpo_spark.journal import has_journal
+from hpo_spark.looking import compare, report, show
 from hpo_spark.preflight import Preflight, preflight
 from hpo_spark.progress import LiveProgress, PlainProgress
+from hpo_spark.redaction import first_redacted, redact
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
 from hpo_spark.signals import signals_end_program
-from hpo_spark.storage import open_storage
+from hpo_spark.storage import Storage, open_storage
 from hpo_spark.study import Study
+from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, open_console
 from hpo_spark.versions import __version__
 
 __all__ = ["main", "run_and_exit"]
-
-_WIDTH_OF_FILES = 200
-
-FINISHED, WRONG, NONE_SUCCEEDED, INTERRUPTED = 0, 2, 3, 75
 
 _app = typer.Typer(
     name="hpo-spark",
@@ -62,9 +53,6 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-P = ParamSpec("P")
 
 
 class ExecutorName(enum.StrEnum):
@@ -91,6 +79,7 @@ _Force = Annotated[
         "--force", help="Where space or objective have changed: begin anew, with the old trials as a warm start."
     ),
 ]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="A line for each trial, above the live panel too.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table: logs only.")]
 
 
@@ -109,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or FINISHED
-        _console(stderr=True).print(f"hpo-spark: {end.code}", markup=False, soft_wrap=True)
+        open_console(stderr=True).print(f"hpo-spark: {end.code}", markup=False, soft_wrap=True)
         return WRONG
     return FINISHED
 
@@ -119,39 +108,13 @@ def run_and_exit() -> None:
     sys.exit(main())
 
 
-def _command(function: Callable[P, int]) -> Callable[P, None]:
-    """A function that returns an exit code as a command: it turns what a user can mend into one message."""
-
-    @functools.wraps(function)
-    def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        errors = _console(stderr=True)
-        try:
-            code = function(*args, **kwargs)
-        except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
-            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
-            code = WRONG
-        except StorageError as error:
-            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
-            code = INTERRUPTED
-        except BrokenExecutor as error:
-            say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
-            errors.print(say, markup=False, soft_wrap=True, style="red")
-            code = INTERRUPTED
-        except KeyboardInterrupt:
-            errors.print("hpo-spark: interrupted.")
-            code = INTERRUPTED
-        raise typer.Exit(code)
-
-    return command
-
-
 @_app.callback()
 def _root() -> None:
     """Hyperparameter optimisation of Keras and scikit-learn models on Apache Spark."""
 
 
 @_app.command()
-@_command
+@as_command
 def version() -> int:
     """Print the version."""
     typer.echo(__version__)
@@ -159,7 +122,7 @@ def version() -> int:
 
 
 @_app.command()
-@_command
+@as_command
 def run(
     study_file: _StudyFile,
     out: Annotated[
@@ -183,21 +146,26 @@ def run(
         ),
     ] = None,
     quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> int:
     """Run the search that a study file describes."""
-    console = _console()
-    _log_to(_console(stderr=True) if quiet else console)
+    console = open_console()
+    _log_to(open_console(stderr=True) if quiet else console)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
+    if out is not None and out.startswith("memory://"):
+        raise ConfigError(
+            f"--out {out}: is gone when this process ends; expected a path, or a URL such as s3://bucket/x."
+        )
     if warm_start is not None:
         overrides = [*(overrides or []), f"warm_start={json.dumps(locate(warm_start, [Path.cwd()]))}"]
     file = _read(study_file, overrides, executor, master)
     folder = out or str(Path("runs") / f"{_as_folder(file.name)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return _run(file, file.study(folder, resume=resume, force=force), master, console, quiet)
+    return _run(file, file.study(folder, resume=resume, force=force), master, console, quiet, verbose)
 
 
 @_app.command()
-@_command
+@as_command
 def resume(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search that was cut short.")],
     force: _Force = False,
@@ -205,16 +173,17 @@ def resume(
     executor: _Executor = None,
     master: _Master = None,
     quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> int:
     """Go on with a search: trials that have ended are not run again."""
-    console = _console()
-    _log_to(_console(stderr=True) if quiet else console)
+    console = open_console()
+    _log_to(open_console(stderr=True) if quiet else console)
     file = _file_of(folder, overrides, executor, master)
-    return _run(file, file.study(folder, resume=True, force=force), master, console, quiet)
+    return _run(file, file.study(folder, resume=True, force=force), master, console, quiet, verbose)
 
 
 @_app.command()
-@_command
+@as_command
 def refit(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search.")],
     full: Annotated[bool, typer.Option("--full", help="Train on train and validation part together.")] = False,
@@ -226,7 +195,7 @@ def refit(
     """Train the best configuration again, on this machine, and evaluate the test part."""
     from hpo_spark.refit import refit as train
 
-    console = _console()
+    console = open_console()
     _log_to(console)
     file = _file_of(folder, overrides, executor, master)
     if file.model.executor == "spark":
@@ -235,7 +204,7 @@ def refit(
         with _open_executor(file, master, slots=1) as pool:
             done = train(folder, file.objective, pool, trial=trial, full=full)
     except EvaluationError as error:
-        _console(stderr=True).print(f"hpo-spark: {error}", markup=False, soft_wrap=True)
+        open_console(stderr=True).print(f"hpo-spark: {redact(str(error))}", markup=False, soft_wrap=True)
         return NONE_SUCCEEDED
     console.print(refit_table(done))
     console.print(f"\nmodel in {folder}/{done.model}", soft_wrap=True, markup=False)
@@ -247,21 +216,23 @@ def _file_of(
 ) -> StudyFile:
     """The study file of a run folder."""
     storage = open_storage(folder)
-    if not storage.has_log(JOURNAL):
+    if not has_journal(storage):
         raise ConfigError(f"{storage} is no run folder of a search: it holds no {JOURNAL}.")
     try:
         content = storage.read("study.yaml")
     except OSError as error:
         raise ConfigError(f"{storage}/study.yaml cannot be read: {error.strerror or error}.") from None
-    if b":***@" in content:
+    file = parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor))
+    # What it has learned from before it began is not read again.
+    if key := first_redacted(file.model.model_dump(exclude={"warm_start"})):
         raise ConfigError(
-            f"{storage}/study.yaml was written without its passwords. Go on with the study file that has them: "
-            f"hpo-spark run STUDY.yaml --out {storage} --resume"
+            f"{storage}/study.yaml was written without its secrets, and {key} had one. Go on with the study file that "
+            f"has it: hpo-spark run STUDY.yaml --out {storage} --resume; or give it with --set {key}=..."
         )
-    return _chosen(parse_study_file(content, f"{folder}/study.yaml", _overrides_of(overrides, executor)), master)
+    return _chosen(file, master)
 
 
-def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool) -> int:
+def _run(file: StudyFile, study: Study, master: str | None, console: Console, quiet: bool, verbose: bool) -> int:
     """Search, once it is known that it can be done."""
     if file.model.executor == "spark":
         check_environment(master)
@@ -270,14 +241,16 @@ def _run(file: StudyFile, study: Study, master: str | None, console: Console, qu
         if not isinstance(pool, SerialExecutor):
             found = preflight(pool, study.objective)
             if found.problems:
-                _console(stderr=True).print(workers_table(found))
+                open_console(stderr=True).print(workers_table(found))
             _require(found)
-        result = _search(study, file, pool, console, quiet)
+        result = _search(study, file, pool, console, quiet, verbose)
+    if study.out is not None and file.model.report:
+        _draw(study.out)
     return _report(result, str(study.out), console, quiet)
 
 
 @_app.command()
-@_command
+@as_command
 def check(
     study_file: _StudyFile,
     overrides: _Overrides = None,
@@ -285,7 +258,7 @@ def check(
     master: _Master = None,
 ) -> int:
     """Find out whether a study file can be run: the file, its data, and every worker."""
-    console = _console()
+    console = open_console()
     _log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
@@ -303,7 +276,7 @@ def check(
 
 
 @_app.command()
-@_command
+@as_command
 def stop(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The run folder of a search that runs.")],
     trial: Annotated[int | None, typer.Option(help="Cancel only this trial; the search goes on.")] = None,
@@ -318,7 +291,24 @@ def stop(
 
 
 @_app.command()
-@_command
+@as_command
+def track(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder whose search does not run.")],
+    to: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or mlflow; where the study file says by default.")
+    ] = None,
+) -> int:
+    """Write to TensorBoard and MLflow what they lack of a search: what their server was away for, or all of it."""
+    from hpo_spark.tracking.track import track as write
+
+    _log_to(open_console(stderr=True))
+    for sentence in write(folder, to or ()):
+        typer.echo(sentence)
+    return FINISHED
+
+
+@_app.command()
+@as_command
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A run folder.")],
     to: Annotated[Format, typer.Option(help="What the trials are written as.")],
@@ -333,6 +323,10 @@ def export(
     """Write the trials of a search as CSV, Parquet, a study of Optuna, or an OptimizeResult of scikit-optimize."""
     typer.echo(export_run(folder, to, out, name))
     return FINISHED
+
+
+for _looking in (show, report, compare):
+    _app.command()(as_command(_looking))
 
 
 def _read(
@@ -372,8 +366,9 @@ def _require(found: Preflight) -> None:
         logging.getLogger(__name__).warning("%s", warning)
 
 
-def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool) -> Result:
-    live = LiveProgress(console, lambda: slots_of(pool), _n_trials(file, study)) if console.is_terminal else None
+def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool, verbose: bool) -> Result:
+    limits = replace(file.limits, max_trials=_n_trials(file, study))
+    live = LiveProgress(console, lambda: slots_of(pool), limits, verbose) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
@@ -390,10 +385,23 @@ def _n_trials(file: StudyFile, study: Study) -> int | None:
     return limit if limit is None or confirm is None else limit + confirm.top_k * confirm.repeats
 
 
+def _draw(out: Storage) -> None:
+    """Write the report of a search that is over; whatever fails there, its outcome stands."""
+    from hpo_spark.report.write import write_report
+
+    try:
+        write_report(out)
+    except MissingExtra as error:
+        logging.getLogger(__name__).info("no report.html: %s", error)
+    except (Exception, KeyboardInterrupt) as error:
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        logging.getLogger(__name__).warning("no report.html: %s. Make it with: hpo-spark report %s", what, out)
+
+
 def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:
     if result.state == "failed":
         cause = result.first_cause() or result.reason
-        _console(stderr=True).print(f"hpo-spark: no trial succeeded. {cause}", markup=False, soft_wrap=True)
+        open_console(stderr=True).print(f"hpo-spark: no trial succeeded. {cause}", markup=False, soft_wrap=True)
         return NONE_SUCCEEDED
     if not quiet and any(trial.values for trial in result.trials):
         console.print()
@@ -402,28 +410,13 @@ def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:
         console.print(f"\nresults in {folder}", soft_wrap=True, markup=False)
     if result.state == "interrupted":
         say = f"hpo-spark: interrupted; go on with: hpo-spark resume {folder}"
-        _console(stderr=True).print(say, soft_wrap=True, markup=False)
+        open_console(stderr=True).print(say, soft_wrap=True, markup=False)
     return INTERRUPTED if result.state == "interrupted" else FINISHED
-
-
-class _Console(Console):
-    """A console whose reader may leave, as ``head`` does: the search goes on."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
 
 
 def _as_folder(name: str) -> str:
     """A study's name as the name of a folder."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "study"
-
-
-def _console(stderr: bool = False) -> Console:
-    """Where to write; a log file or a pipe has no width, so tables there are as wide as they like."""
-    console = _Console(stderr=stderr, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _WIDTH_OF_FILES
-    return console
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from hpo_spark import yaml
 from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.data.source import PATH_KEYS, DataSource
 from hpo_spark.determinism import check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, DataError, SpaceError
+from hpo_spark.errors import ConfigError, DataError, JournalError, SpaceError
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
 from hpo_spark.known import read_point
@@ -33,10 +33,12 @@ from hpo_spark.study import (
     DEFAULT_KEEP_MODELS,
     Study,
     check_pruner,
+    check_recordable,
     check_reference_point,
     resolve_fidelity,
 )
 from hpo_spark.symbols import load_symbol
+from hpo_spark.tracking import Tracking, make_trackers
 
 __all__ = ["StudyFile", "parse_study_file", "read_study_file"]
 
@@ -156,7 +158,8 @@ class FileModel(_Section):
     fidelity: FidelitySection | None = None
     confirm: ConfirmSection | None = None
     fuse: Literal["auto", "off"] = "auto"
-    tracking: Annotated[list[str], Field(max_length=0)] = []
+    tracking: Any = []
+    report: bool = True
 
 
 def read_study_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> StudyFile:
@@ -319,6 +322,9 @@ class StudyFile:
         objective = self.objective
         directions = [self.direction] if isinstance(self.direction, str) else self.direction
         fidelity = self._fidelity(objective)
+        with self.where.at("space"):
+            if out is not None:
+                check_recordable(space)
         with self.where.at("searcher"):
             if not has_fidelities(model.searcher):
                 make_searcher(model.searcher, space, directions, 0)
@@ -341,6 +347,8 @@ class StudyFile:
                 check_no_clock({"timeout_s": model.study.timeout_s})
         with self.where.at("study", "deterministic" if model.study.lookahead is None else "lookahead"):
             check_lookahead(model.study.deterministic, model.study.lookahead, searcher)
+        with self.where.at("tracking"):
+            Tracking(make_trackers(model.tracking)).check()
         with self.where.at("warm_start" if self._earlier_run is not None else "fixed"):
             study = Study(
                 space,
@@ -361,6 +369,7 @@ class StudyFile:
                 reference_point=model.study.reference_point,
                 keep_models=model.study.keep_models,
                 confirm=confirm,
+                tracking=model.tracking,
                 resume=resume,
                 force=force,
             )
@@ -492,7 +501,7 @@ class _Locator:
         return ConfigError(f"{where}: {name}: {message}")
 
     def at(self, *key: str | int) -> _At:
-        """Put the place of a key into whatever `ConfigError` is raised inside."""
+        """Put the place of a key into whatever `ConfigError` is raised inside, unless it is about a run folder."""
         return _At(self, key)
 
     def explain(self, item: Mapping[str, Any]) -> str:
@@ -517,7 +526,7 @@ class _At:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ValueError):  # ConfigError and DataError are
+        if isinstance(error, ValueError) and not isinstance(error, JournalError):  # ConfigError and DataError are
             raise self._locator.error(self._key, str(error)) from None
 
 

@@ -13,7 +13,7 @@ from hpo_spark.errors import ConfigError
 from hpo_spark.journal import read_record
 from hpo_spark.storage import Storage, open_storage
 
-__all__ = ["Mailbox", "request_stop"]
+__all__ = ["Mailbox", "discard_requests", "request_stop"]
 
 _FOLDER = "control"
 _STOP, _TRIAL = "stop", re.compile(r"cancel-(\d+)")
@@ -47,16 +47,24 @@ def request_stop(place: str | os.PathLike[str], trial: int | None = None) -> Non
         raise ConfigError(f"Trial {trial} of {storage} is not running; running are {sorted(running) or 'none'}.")
     letter = _STOP if trial is None else f"cancel-{trial}"
     storage.write(f"{_FOLDER}/{letter}", b"")
-    patience_s = _PATIENCE_S + 2 * storage.look_every_s
-    deadline = time.monotonic() + patience_s
-    while letter in storage.names(_FOLDER):
-        if time.monotonic() > deadline:
-            storage.remove(f"{_FOLDER}/{letter}")
-            raise ConfigError(
-                f"No search answers in {storage}: it was killed, or runs on another machine "
-                "that does not share this folder. Nothing was changed."
-            )
-        time.sleep(storage.look_every_s / 5)
+    deadline = time.monotonic() + _PATIENCE_S + 2 * storage.look_every_s
+    try:
+        while letter in storage.names(_FOLDER):
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"No search answers in {storage}: it was killed, or runs on another machine "
+                    "that does not share this folder. Nothing was changed."
+                )
+            time.sleep(storage.look_every_s / 5)
+    except BaseException:  # Ctrl-C too: it must not wait for the next search there
+        storage.remove(f"{_FOLDER}/{letter}")
+        raise
+
+
+def discard_requests(storage: Storage) -> None:
+    """Remove what was asked of an earlier search in a folder, and was never taken."""
+    for letter in storage.names(_FOLDER):
+        storage.remove(f"{_FOLDER}/{letter}")
 
 
 class Mailbox:

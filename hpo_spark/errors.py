@@ -74,7 +74,7 @@ class MissingExtra(HpoSparkError, ImportError):
 
 
 class JournalError(ConfigError):
-    """A journal is damaged, or of a newer format."""
+    """A journal cannot be read, is damaged, or is of a newer format."""
 
 
 class StorageError(HpoSparkError, OSError):

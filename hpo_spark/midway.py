@@ -50,6 +50,7 @@ class Midway:
         self._curves: dict[int, Curve] = {}
         self._made: tuple[int, dict[str, Any] | None] = 0, None
         self._n_changes = 0
+        self._is_open = False
         self._lock = threading.Lock()
         self._live: Live | None = None
         self._checkpoints: Checkpoints | None = None
@@ -70,6 +71,7 @@ class Midway:
             trials: Those that have been dealt with.
             attempts: The attempt in which each trial that has ended did so, by number.
         """
+        self._is_open = True
         for trial in trials:
             self._learn(trial.number, trial.curve)
         if self._checkpoints is not None:
@@ -128,12 +130,13 @@ class Midway:
             self._checkpoints.drop([*climbed, *outdated])
 
     def close(self, is_finished: bool, is_ours: bool) -> None:
-        """End.
+        """End; where it was never opened, the folder is somebody else's, and stays as it is.
 
         Args:
             is_finished: Whether the search is over, and was not only cut short.
             is_ours: Whether the folder is still this driver's, and there.
         """
+        is_ours = is_ours and self._is_open
         if self._live is not None:
             self._live.close(sweeps=is_ours)
         if self._checkpoints is not None and is_ours:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["canonical", "dump_json", "dump_line", "restore_float", "same", "to_finite", "to_plain"]
+__all__ = ["as_json", "canonical", "dump_json", "dump_line", "restore_float", "same", "to_finite", "to_plain"]
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -57,6 +57,11 @@ def dump_line(record: Mapping[str, Any]) -> str:
 def dump_json(record: Mapping[str, Any]) -> str:
     """The same, indented for a reader."""
     return json.dumps(to_finite(record), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def as_json(record: Mapping[str, Any]) -> Any:
+    """The record as `dump_line` has it: keys are texts, sequences lists, and what is not finite is a text."""
+    return json.loads(dump_line(record))
 
 
 def restore_float(value: Any) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["redact", "redact_all"]
+__all__ = ["first_redacted", "redact", "redact_all"]
 
 _HIDDEN = "***"
 # ://user:password@, up to the last @ before the first slash; or, where the password has a slash of its own and what
@@ -65,6 +65,27 @@ def redact_all(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [redact_all(item) for item in value]
     return value
+
+
+def first_redacted(data: Any) -> str | None:
+    """The dotted key of the first text that a secret was taken out of; None where there is none.
+
+    Example:
+        >>> first_redacted({"fixed": {"url": "https://host/x?token=***"}})
+        'fixed.url'
+    """
+    return next(_redacted_keys(data, ()), None)
+
+
+def _redacted_keys(data: Any, key: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(data, str) and _HIDDEN in data:
+        yield ".".join(key)
+    if isinstance(data, Mapping):
+        for name, item in data.items():
+            yield from _redacted_keys(item, (*key, str(name)))
+    if isinstance(data, list | tuple):
+        for item in data:  # a list has no key of its own that --set knows
+            yield from _redacted_keys(item, key)
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo_spark.journal import StudyRecord
-from hpo_spark.plain import same
+from hpo_spark.plain import as_json, same
 
 __all__ = ["Changes", "changes"]
 
@@ -16,6 +16,8 @@ __all__ = ["Changes", "changes"]
 _FIXED = ("space", "objective", "fixed", "warm_start")
 _FIXED_IN_STUDY = ("direction", "seed", "deterministic", "lookahead")
 _CODE = {"code": "the objective's code", "data": "the objective's data"}
+# Where files are named whose contents are compared, or were read when the study began.
+_LOCATED = ("objective", "warm_start")
 _FILES = (".py", ".npz", ".npy", ".csv", ".csv.gz", ".parquet")
 
 
@@ -43,6 +45,7 @@ def changes(before: StudyRecord, study: Mapping[str, Any], fingerprint: Mapping[
     found = Changes()
     if not before.study:
         return found
+    study = as_json(study)  # as a journal gives it back
     is_deterministic = bool(study.get("study", {}).get("deterministic"))
     for key, old, new in _differences(before.study, study):
         top, _, inner = key.partition(".")
@@ -67,12 +70,18 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, 
             yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
         if key.startswith("space") and list(old) != list(new) and set(old) == set(new):
             yield key, list(old), list(new)  # the order of the parameters is that of the genes
-    elif not same(_located(old), _located(new)) and not (_is_empty(old) and _is_empty(new)):
+    elif not _is_same(key, old, new) and not (_is_empty(old) and _is_empty(new)):
         yield key, old, new
 
 
 def _is_empty(value: Any) -> bool:
     return value is None or value == {} or value == []
+
+
+def _is_same(key: str, old: Any, new: Any) -> bool:
+    if key.partition(".")[0] in _LOCATED:
+        return same(_located(old), _located(new))
+    return same(old, new)
 
 
 def _located(value: Any) -> Any:

@@ -42,6 +42,7 @@ from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.parts import TrialTasks
+from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.leaders import Leaders
 from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
@@ -72,7 +73,7 @@ class Listener:
 
     Attributes:
         on_ask: A trial is about to be submitted, and how many trials had been dealt with when it was asked for.
-        on_result: A trial ended, and nobody knows yet: the time to record it.
+        on_result: A trial ended, and nobody knows yet: the time to record it. Its texts are free of secrets.
         on_end: It is dealt with, and whether it is the best so far.
         on_idle: The loop is about to wait.
     """
@@ -220,14 +221,15 @@ class Runner:
                 self._searcher.close()
 
     def record(self, params: Params, values: Sequence[float]) -> None:
-        """Take a configuration whose values are known as a trial that has ended; before `run`."""
-        fidelity = self._searcher.full_fidelity
-        if f"{self._space.key(params)}@{fidelity}" in self._record:
+        """Take a configuration whose values are known as a trial that has ended; before `run`.
+
+        Nobody asks for it, so that there is nothing to run again where the search is cut short here.
+        """
+        number, seed = self._next_number, derive_seed(self._seed, self._next_number)
+        trial = Trial(number, params, seed, self._searcher.full_fidelity, origin=_KNOWN)
+        if (key := self._key(trial)) in self._record or key in self._pending:
             return
-        seed = derive_seed(self._seed, self._next_number)
-        trial = Trial(self._next_number, params, seed, fidelity, origin=_KNOWN)
         self._next_number += 1
-        self._listener.on_ask(trial, len(self.trials))
         evaluated = Evaluated(replace(trial, state=TrialState.COMPLETED, values=list(values)))
         self._listener.on_result(evaluated)
         self._conclude(evaluated)
@@ -257,6 +259,8 @@ class Runner:
         dealt_with = list(ended)
         if self._lookahead is not None:
             by_number = {trial.number: trial for trial in ended}
+            while n_dealt_with in by_number and by_number[n_dealt_with].origin == _KNOWN:
+                n_dealt_with += 1  # they are dealt with at once, before the first ask
             dealt_with = [by_number.pop(number) for number in range(n_dealt_with)]
             self._early = {number: Evaluated(trial) for number, trial in sorted(by_number.items())}
         for trial in dealt_with:
@@ -555,6 +559,7 @@ class Runner:
 
     def _settle(self, evaluated: Evaluated) -> None:
         """A trial has ended: record it and deal with it, in deterministic mode once its turn has come."""
+        evaluated = _redacted(evaluated)
         self._listener.on_result(evaluated)
         if self._lookahead is None:
             self._conclude(evaluated)
@@ -630,6 +635,18 @@ class Runner:
 def _counts(trial: Trial) -> bool:
     """Whether it is one of the trials that `max_trials` is about."""
     return trial.origin != _KNOWN and trial.repeat is None
+
+
+def _redacted(evaluated: Evaluated) -> Evaluated:
+    """What came back without the secrets that its texts may hold, such as the password in a URL that an error names."""
+    trial, problem = evaluated.trial, evaluated.model_problem
+    error = None if trial.error is None else redact(trial.error)
+    return replace(
+        evaluated,
+        trial=replace(trial, error=error, metrics=redact_all(trial.metrics)),
+        output=redact(evaluated.output),
+        model_problem=None if problem is None else redact(problem),
+    )
 
 
 def _as_asked(trial: Trial) -> Trial:

@@ -118,7 +118,10 @@ class LimitWatch:
         if limits.max_failures is not None and self._n_failed >= limits.max_failures:
             return f"max_failures={limits.max_failures} is reached"
         if limits.give_up_after is not None and self._failed_alike(limits.give_up_after):
-            return f"give_up_after={limits.give_up_after}: the first so many trials all failed with the same error"
+            return (
+                f"give_up_after={limits.give_up_after}: the first so many trials all failed with the same error; to go "
+                "on all the same, resume with --set study.give_up_after=null"
+            )
         if self._best is None:
             return None
         if limits.target is not None and self._best >= self._sign * limits.target:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
@@ -18,23 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.confirm import Confirm, check_confirm
-from hpo_spark.control import Mailbox
+from hpo_spark.control import Mailbox, discard_requests
 from hpo_spark.data.placement import placed
+from hpo_spark.describing import describe_choice, describe_objective
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, StorageError
+from hpo_spark.errors import ConfigError, SpaceError, StorageError
 from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.final import identity_of, score_test_part, train_again
 from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import NAME as JOURNAL
-from hpo_spark.journal import Journal, Lease, StudyRecord, read_header, read_record
+from hpo_spark.journal import Journal, Lease, StudyRecord, has_journal, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
+from hpo_spark.parameters import Choice
 from hpo_spark.pickling import large_captures
-from hpo_spark.plain import to_plain
+from hpo_spark.plain import same, to_plain
 from hpo_spark.pruners import Pruner, make_pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
@@ -46,6 +48,7 @@ from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.storage import Storage, open_storage
+from hpo_spark.tracking import Outcome, StudyFacts, Tracking, TrackingChoice, make_trackers
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
 
@@ -59,6 +62,7 @@ DEFAULT_GIVE_UP_AFTER = 10
 DEFAULT_KEEP_MODELS = 10
 _FIDELITY = ("min", "max", "eta")
 _DIRECTIONS = ("minimize", "maximize")
+_NOTHING = WarmStart([], None)
 
 
 class Callback:
@@ -119,6 +123,8 @@ class Study:
         confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
             ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
             value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
+        tracking: Whom to tell of the search: ``"tensorboard"``, ``"mlflow"``,
+            ``{"mlflow": {"uri": ..., "experiment": ..., "register": ...}}``, or a list of these.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -150,6 +156,7 @@ class Study:
         reference_point: Sequence[float] | None = None,
         keep_models: int = DEFAULT_KEEP_MODELS,
         confirm: Confirm | Mapping[str, Any] | None = None,
+        tracking: TrackingChoice = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -166,10 +173,13 @@ class Study:
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
-        self._resumes = resume and self.out is not None and self.out.has_log(JOURNAL)
+        if self.out is not None:
+            check_recordable(space)
+        self._resumes = resume and self.out is not None and has_journal(self.out)
         self._forces = force
         if seed is None and self._resumes and self.out is not None:
-            seed = read_header(self.out).get("seed")
+            past = read_record(self.out)
+            seed = past.seed if past.study else None
         self.seed = _check_seed(seed)
         self.fixed = _check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
@@ -186,12 +196,7 @@ class Study:
         self._x0 = [read_point(entry, space, len(self.directions)) for entry in x0]
         self._earlier_run = warm_start
         # A study that goes on has learned from it already, and its source may be gone.
-        reads = warm_start is not None and not self._resumes
-        self._warm_start = (
-            read_warm_start(warm_start, space, self.directions)
-            if warm_start is not None and reads
-            else WarmStart([], None)
-        )
+        self._warm_start = _NOTHING if self._resumes else self._read_warm_start()
         self._enqueued: deque[dict[str, Any]] = deque()
         self._enqueued_by_user: list[dict[str, Any]] = []
         self._lease: Lease | None = None
@@ -203,6 +208,9 @@ class Study:
         self._folder: RunFolder | None = None
         self._models = Models(self.out)
         self._midway: Midway | None = None
+        self._tracking = Tracking(make_trackers(tracking))
+        self._id = secrets.token_hex(8)
+        self._began = time.time()
         self._says_what_was_left = True
         self._refit: dict[str, Any] | None = None
         self._tested: dict[str, Any] | None = None
@@ -262,11 +270,13 @@ class Study:
             self._runner.stop()
 
     def prepare(self) -> None:
-        """Find out on the driver whether the objective's data can be had; `run` begins with this.
+        """Find out on the driver whether the objective's data can be had, and trackers work; `run` begins with this.
 
         Raises:
             DataError: If it cannot.
+            MissingExtra: If a tracker's library is not installed.
         """
+        self._tracking.check()
         prepare = getattr(getattr(self.objective, "data", None), "prepare", None)
         if callable(prepare):
             prepare()
@@ -317,6 +327,7 @@ class Study:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
             self.prepare()
+            self._tracking.check_folder(self.out)
         with placed(self.objective, executor, self.seed) as objective:
             return self._run(executor, limits, objective)
 
@@ -364,6 +375,7 @@ class Study:
                 )  # fmt: skip
         prestart(executor)
         with interrupts_answered_by(self._interrupt):
+            result: Result | None = None
             try:
                 self._open(limits, runner)
                 self._tell("on_study_start")
@@ -371,6 +383,7 @@ class Study:
                     runner.stop()
                 result = self._search(executor, runner, evaluation)
             finally:
+                self._end_tracking(result)
                 self._close()
             self._tell("on_study_end", result)
         return result
@@ -421,15 +434,16 @@ class Study:
             ],
             "warm_start": redact(str(self._earlier_run)) if isinstance(self._earlier_run, str | PathLike) else None,
             "searcher": self._described_searcher(),
-            "pruner": _plain_choice(self._pruner_choice),
+            "pruner": describe_choice(self._pruner_choice),
             "fidelity": None if self.fidelity is None else {**self.fidelity},
             "confirm": None if self.confirm is None else vars(self.confirm),
-            "objective": _describe_objective(self.objective),
+            "objective": describe_objective(self.objective),
+            "tracking": self._tracking.describe(),
         }
 
     def _described_searcher(self) -> Any:
         if self._searcher_choice is not None:
-            return _plain_choice(self._searcher_choice)
+            return describe_choice(self._searcher_choice)
         return (getattr(self.searcher, "searcher", None) or self.searcher).name
 
     def _mailbox(self) -> AbstractContextManager[Any]:
@@ -448,7 +462,7 @@ class Study:
             self.out.check_writable()
         except OSError as error:
             raise ConfigError(f"The run folder {self.out} cannot be written: {error.strerror or error}.") from None
-        if not self.out.has_log(JOURNAL):
+        if not has_journal(self.out):
             return
         if not self._resumes:
             raise ConfigError(
@@ -476,9 +490,18 @@ class Study:
         past: StudyRecord | None = None
         if self.out is not None:
             self.check_out()
-            self._lease = Lease(self.out, self._lose_lease)
-            self._lease.acquire(waits=self._resumes)
-            past = self._open_journal(self.out, self.describe(limits))
+            try:
+                self._lease = Lease(self.out, self._lose_lease)
+                self._lease.acquire(waits=self._resumes)
+                discard_requests(self.out)
+                past = self._open_journal(self.out, self.describe(limits))
+            except StorageError:  # of the journal, which has said what is wrong
+                raise
+            except OSError as error:
+                raise StorageError(
+                    f"The run folder {self.out} cannot be written: {redact(str(error.strerror or error))}. The search "
+                    "has not begun; mend the cause, and begin it again."
+                ) from error
         taught = self._warm_start if past is None else self._taught_before(past)
         asked = () if past is None else (*past.ended, *past.unfinished)
         known = {self.space.key(trial.params) for trial in asked}
@@ -504,17 +527,26 @@ class Study:
         if self._midway is not None:
             attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
             self._midway.open(runner.trials, attempts)
+        facts = StudyFacts(
+            self._id, self.name, self.directions, self.space, redact_all(self.describe(limits)), self._began
+        )
+        self._tracking.open(facts, self.out, [] if past is None else past.ended)
         for point in self._x0:
             if point.values is not None:
                 runner.record(point.params, point.values)
 
+    def _read_warm_start(self) -> WarmStart:
+        if self._earlier_run is None:
+            return _NOTHING
+        return read_warm_start(self._earlier_run, self.space, self.directions)
+
     def _taught_before(self, past: StudyRecord) -> WarmStart:
         """What the searcher was told at its start; of a study that has begun anew, what of the old one fits here."""
         try:
-            return read_warm_start(past.known, self.space, self.directions) if past.known else WarmStart([], None)
+            return read_warm_start(past.known, self.space, self.directions) if past.known else _NOTHING
         except ConfigError as error:
             logger.warning("%s: the search begins without a warm start. %s", self.out, error)
-            return WarmStart([], None)
+            return _NOTHING
 
     def _take_up_models(self, past: StudyRecord | None, runner: Runner) -> None:
         """Find the models of trials that have ended, and renew ``best/``: its driver may have died before it did so."""
@@ -542,16 +574,10 @@ class Study:
 
     def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
-        header = {
-            "seed": self.seed,
-            "study": description,
-            "fingerprint": fingerprint(self.objective),
-            "versions": versions(),
-        }
-        past = read_record(out) if out.has_log(JOURNAL) else StudyRecord(JOURNAL)
+        past = read_record(out) if has_journal(out) else StudyRecord(JOURNAL)
         if past.torn:
             logger.warning(
-                "%s ends in a line that was not written whole, of %d bytes; it is cut off", past.place, past.torn
+                "%s ends in %d bytes that were not written as a whole; they are cut off", past.place, past.torn
             )
             out.cut_log(JOURNAL, past.size)
         found = self._check_past(past, description)
@@ -562,17 +588,28 @@ class Study:
         elif past.study:
             what = "; ".join(found.refused)
             logger.warning("%s begins anew, and its %d trials are a warm start: %s", out, len(past.ended), what)
+        source = redact_all(description.get("warm_start"))
+        if self._resumes and not goes_on and (source is None or source != past.study.get("warm_start")):
+            self._warm_start = self._read_warm_start()  # which the old study has not learned from
+        if goes_on:
+            self._id, self._began = past.id, past.began
+        header = {
+            "id": self._id,
+            "seed": self.seed,
+            "study": description,
+            "fingerprint": fingerprint(self.objective),
+            "versions": versions(),
+        }
         self._folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
         self._folder.write_study(description)
         if goes_on:
             journal.resume(header)
         else:
-            journal.begin(header)
+            journal.begin(header, self._warm_start.trials)
             if past.study:
                 self._folder.remove_best()
-            for trial in self._warm_start.trials:
-                journal.learn(trial)
+                self._tracking.forget(out, past.ended)
         if not goes_on and not past.study:
             return None
         return past if goes_on else read_record(out)
@@ -582,6 +619,15 @@ class Study:
         if self._journal is not None and self._runner is not None:
             self._journal.give_up("another driver has taken this folder over, since this one did not renew its lease")
             self._runner.wake()
+
+    def _end_tracking(self, result: Result | None) -> None:
+        """Have trackers write what is left; of a folder that is somebody else's now, nothing."""
+        if not self._is_ours:
+            self._tracking.abandon()
+        elif self.out is not None:
+            self._tracking.close(Outcome.of_folder(self.out, result.state if result else None))
+        else:
+            self._tracking.close(Outcome.of_result(result, self.describe()) if result else Outcome("failed"))
 
     def _close(self) -> None:
         if self._is_ours:
@@ -631,6 +677,7 @@ class Study:
             self._models.settle([trial.number], keepers)
             if trial.number in keepers and self._models.problem_of(trial.number):
                 self._say_what_was_left(trial)
+            self._tracking.add(trial)
         if self._midway is not None and self._is_ours:
             self._midway.end(trial, _drained(self.searcher.outdated))
         self._tell("on_trial_end", trial)
@@ -686,7 +733,9 @@ class Study:
         if self._journal is not None:
             self._journal_notes()
             best = identity_of(runner.best)
-            self._journal.end({"state": state, "reason": result.reason, "test": result.test, "best": best})
+            self._journal.end(
+                {"state": state, "reason": result.reason, "slots": result.slots, "test": result.test, "best": best}
+            )
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(
@@ -759,15 +808,15 @@ class Study:
         except KeyboardInterrupt:
             return replace(result, model_error=f"{reason}; training it now was interrupted")
         except Exception as error:
-            why = f"{reason}, and training it now failed: {type(error).__name__}: {error}"
+            why = redact(f"{reason}, and training it now failed: {type(error).__name__}: {error}")
             logger.warning("study %s: %s", self.name, why)
-            return replace(result, model_error=redact(why))
+            return replace(result, model_error=why)
         trial = evaluated.trial
         self._models.receive(trial, evaluated.sent, is_wanted=True)
         if not self._models.has(trial.number):
-            why = trial.reason or self._models.problem_of(trial.number) or "it kept no model"
+            why = redact(trial.reason or self._models.problem_of(trial.number) or "it kept no model")
             logger.warning("study %s: %s, and training it now left no model: %s", self.name, reason, why)
-            return replace(result, model_error=redact(f"{reason}, and training it now left no model: {why}"))
+            return replace(result, model_error=f"{reason}, and training it now left no model: {why}")
         self._refit = {
             "by": "study",
             "reason": reason,
@@ -775,7 +824,7 @@ class Study:
             "attempt": trial.attempt,
             "value": trial.value,
             "values": trial.values,
-            "metrics": trial.metrics,
+            "metrics": redact_all(trial.metrics),
             "full": False,
             "best": identity_of(best),
         }
@@ -798,7 +847,7 @@ class Study:
         except KeyboardInterrupt:
             return replace(result, test_error="interrupted")
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = redact(f"{type(error).__name__}: {error}")
             logger.warning("the test part was not evaluated: %s", reason)
             return replace(result, test_error=reason)
         if scores is None:
@@ -853,6 +902,24 @@ def check_pruner(pruner: Any, directions: Sequence[str]) -> Pruner | None:
     if made is not None and len(directions) > 1:
         raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
     return made
+
+
+def check_recordable(space: SearchSpace) -> None:
+    """Find out whether the params of trials may be recorded.
+
+    Raises:
+        SpaceError: If a choice would put a secret into every record.
+    """
+    for name in space:
+        if not isinstance(parameter := space[name], Choice):
+            continue
+        values = parameter.all_values()
+        if not same(values, redact_all(values)):
+            raise SpaceError(
+                f"one of its choices, {redact_all(values)!r}, holds a password, a key or a token. Params are recorded "
+                "as they are: give the choices names, and have the objective look up what they stand for.",
+                name,
+            )
 
 
 def _drained(numbers: deque[int]) -> list[int]:
@@ -915,47 +982,3 @@ def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         return {str(name): to_plain(value) for name, value in (fixed or {}).items()}
     except TypeError as error:
         raise ConfigError(f"fixed must hold plain data: {error}") from None
-
-
-def _plain_choice(choice: str | Mapping[str, Any] | Searcher | Pruner | None) -> Any:
-    if isinstance(choice, Searcher | Pruner):
-        return choice.name
-    if isinstance(choice, Mapping):
-        return {str(key): _plain_or_named(value) for key, value in choice.items()}
-    return choice
-
-
-def _plain_or_named(value: Any) -> Any:
-    try:
-        return to_plain(value)
-    except TypeError:  # such as a toolbox
-        return repr(value)
-
-
-# What a kind of objective is made from, and its options in a study file.
-_KINDS = {
-    "keras": ("build_model", ("epochs", "batch_size", "metric")),
-    "sklearn": ("estimator", ("cv", "scoring", "all_rows")),
-    "function": ("", ()),
-}
-
-
-def _describe_objective(objective: Any) -> dict[str, Any]:
-    """An objective in the form of a study file, as far as it has one."""
-    kind = next(kind for kind, (maker, _) in _KINDS.items() if not maker or hasattr(objective, maker))
-    maker, options = _KINDS[kind]
-    described = {kind: _said_of(getattr(objective, maker) if maker else objective)}
-    if (data := getattr(objective, "data", None)) is not None:
-        described["data"] = data.describe
-    return described | {name: _said_of(getattr(objective, name)) for name in options if hasattr(objective, name)}
-
-
-def _said_of(value: Any) -> Any:
-    """A function or a class by its name, plain data as it is, and an object such as an estimator as it shows itself."""
-    said = _reference(value) if callable(value) else _plain_or_named(value)
-    return re.sub(r" at 0x[0-9a-f]+", "", said) if isinstance(said, str) else said
-
-
-def _reference(function: Any) -> str:
-    named = getattr(function, "function", function)
-    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__qualname__)}"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from hpo_spark.cli import main
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -23,6 +26,7 @@ space:
 searcher: {name: genetic, population: 4}
 objective:
   function: my_objective.py:score
+report: false
 """
 OBJECTIVE = """\
 import time
@@ -42,6 +46,12 @@ def slow(params):
     time.sleep(0.3)
     return params["x"]
 """
+
+
+def test_a_run_folder_that_dies_with_the_process_is_refused(tmp_path, capsys):
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    assert main(["run", str(tmp_path / "quick.yaml"), "--out", "memory://run"]) == 2
+    assert "memory://run: is gone when this process ends" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -154,7 +164,7 @@ def test_quiet_shows_logs_only(folder):
     assert run.name.startswith("quick-")
 
 
-def test_a_terminal_gets_one_live_line(folder):
+def test_a_terminal_gets_a_live_panel(folder):
     """In a pseudo-terminal, as a person sees it."""
     import pty
 
@@ -186,10 +196,9 @@ def test_a_terminal_gets_one_live_line(folder):
         shown += piece
     os.close(master)
     assert process.wait(timeout=60) == 0
-    text = shown.decode(errors="replace")
-    assert "/6" in text
-    assert "slots" in text
-    assert "Hall of fame" in text
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode(errors="replace"))
+    for words in ("of 6 done", "busy", "gone", "Hall of fame"):
+        assert words in text
 
 
 def test_when_all_fail_the_cause_is_printed_and_the_code_is_3(folder):

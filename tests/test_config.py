@@ -164,7 +164,7 @@ def replaced(old, new):
         (MINIMAL + "fixed: &a {b: *a}\n", ["alias"]),
         (MINIMAL + "? [a, b]\n: 1\n", ["line 5", "key"]),
         (MINIMAL + "fuse: on\n", ["line 5", "fuse", "'auto' or 'off'"]),
-        (MINIMAL + "tracking: [mlflow]\n", ["tracking"]),
+        (MINIMAL + "tracking: [wandb]\n", ["tracking", "no tracker 'wandb'"]),
         (MINIMAL + "searcher: {name: genetic, toolbox: 5}\n", ["searcher", "toolbox=5"]),
         (MINIMAL + "searcher: {name: genetic, eta: .nan}\n", ["searcher", "eta=nan"]),
         (MINIMAL + "  data: missing.npz\n", ["line 5", "objective.data", "missing.npz"]),

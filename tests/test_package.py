@@ -72,8 +72,11 @@ def test_the_readme_names_what_there_is():
     assert set(re.findall(r"^\| `([\w:<>]+)` \|", README, re.MULTILINE)) >= set(NAMES)
     assert hpo_spark.__version__ in README
     assert hpo_spark.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).exists()
+        path, _, heading = target.partition("#")
+        assert (ROOT / path).exists()
+        assert path or heading in {re.sub(r"[^\w-]", "", name.lower().replace(" ", "-")) for name in headings}, target
     makefile = (ROOT / "Makefile").read_text()
     for word in re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z-]+)`", README):
         assert re.search(rf"^{word}:", makefile, re.MULTILINE)

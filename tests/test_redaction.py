@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_spark import Choice, ConfigError, Float, SearchSpace, SerialExecutor, Study
 from hpo_spark.redaction import redact, redact_all
+
+URL = "postgresql://ann:hunter2@db/x"
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +96,51 @@ def test_it_is_fast(monkeypatch):
         start = time.perf_counter()
         redact(text)
         assert time.perf_counter() - start < 0.5
+
+
+class Reader:
+    """What somebody sees who watches the search."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_trial_end(self, study, trial):
+        self.seen.append(repr(trial))
+
+
+def connect(params):
+    if params["x"] > 0.5:
+        raise ConnectionError(f"{params['url']} is not there")
+    return {"value": params["x"], "where": params["url"]}
+
+
+def test_a_search_tells_nobody_the_passwords_that_its_objective_knows(tmp_path, capsys):
+    reader = Reader()
+    study = Study(SearchSpace(x=Float(0.0, 1.0)), connect, "random", seed=1, out=tmp_path / "run",
+                  fixed={"url": URL}, callbacks=[reader])  # fmt: skip
+    with SerialExecutor() as executor:
+        result = study.run(executor, 8, give_up_after=None)
+    assert {"COMPLETED", "FAILED"} == {*result.counts}
+    told = ["".join(reader.seen), repr(result.trials), result.first_cause(), *capsys.readouterr()]
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {"result.json", "trials.csv", "journal.jsonl", "study.yaml", "params.yaml"} <= {path.name for path in files}
+    for text in (*told, *(path.read_text() for path in files)):
+        assert "hunter2" not in text
+    assert "ConnectionError: postgresql://ann:***@db/x is not there" in result.first_cause()
+
+
+def test_a_search_that_cannot_succeed_keeps_the_password_too(tmp_path):
+    study = Study(SearchSpace(x=Float(0.6, 1.0)), connect, "random", seed=1, out=tmp_path, fixed={"url": URL})
+    with SerialExecutor() as executor:
+        study.run(executor, 2)
+    assert "ann:***@db/x is not there" in (tmp_path / "result.json").read_text()
+
+
+@pytest.mark.parametrize("values", [[URL, "b"], [["a", URL]], [{"a": URL}]], ids=str)
+def test_secrets_are_no_choices(tmp_path, values):
+    """Params are recorded as they are."""
+    space = SearchSpace(url=Choice(values))
+    with pytest.raises(ConfigError, match="Parameter 'url': .* holds a password, a key or a token") as caught:
+        Study(space, connect, out=tmp_path)
+    assert "hunter2" not in str(caught.value)
+    Study(space, connect)  # which records nothing

@@ -177,7 +177,7 @@ def _read(text: str) -> Any:
     for convert in (int, float, json.loads):
         try:
             return convert(bare)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return text
 

@@ -25,7 +25,7 @@ from hpo_spark.versions import __version__
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["directions_of", "from_optuna", "is_storage_url", "open_study", "to_optuna"]
+__all__ = ["directions_of", "from_optuna", "is_storage_url", "open_study", "quiet", "to_optuna"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def to_optuna(
         for parameter in labels.keys() & params.keys():
             params[parameter] = labels[parameter][canonical(params[parameter])]
         frozen.append(_frozen(trial, params, distributions, first))
-    with _quiet(), _explained(storage):
+    with quiet(), _explained(storage):
         try:
             study = optuna.create_study(
                 study_name=name, storage=_opened(storage, is_new=True), directions=list(directions)
@@ -143,7 +143,7 @@ def open_study(place: str) -> optuna.Study:
     """
     optuna = _optuna()
     url, _, name = place.rpartition("#") if "#" in place else (place, "", "")
-    with _quiet(), _explained(url):
+    with quiet(), _explained(url):
         storage = _opened(url, is_new=False)
         names = optuna.get_all_study_names(storage)
         if name not in names:
@@ -357,7 +357,7 @@ def _explained(storage: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what Optuna logs below an error out of the user's log."""
     optunas = logging.getLogger("optuna")
     level = optunas.level

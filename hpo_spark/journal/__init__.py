@@ -8,7 +8,7 @@ lease       one driver a folder
 
 from hpo_spark.journal.journal import NAME, Journal
 from hpo_spark.journal.lease import Lease
-from hpo_spark.journal.record import StudyRecord, read_header, read_record, read_trials
+from hpo_spark.journal.record import StudyRecord, has_journal, read_record, read_trials
 from hpo_spark.journal.records import FORMAT
 
-__all__ = ["FORMAT", "NAME", "Journal", "Lease", "StudyRecord", "read_header", "read_record", "read_trials"]
+__all__ = ["FORMAT", "NAME", "Journal", "Lease", "StudyRecord", "has_journal", "read_record", "read_trials"]

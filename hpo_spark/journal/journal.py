@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpo_spark.errors import StorageError
@@ -53,9 +53,16 @@ class Journal:
         self._broken: StorageError | None = None
         self._log: Log = storage.open_log(NAME)[1]
 
-    def begin(self, header: Mapping[str, Any]) -> None:
-        """Write what the study is: the first record."""
-        self._append({"kind": "study", "format": FORMAT, **redact_all(header)})
+    def begin(self, header: Mapping[str, Any], known: Sequence[Trial] = ()) -> None:
+        """Write what the study is: the first record.
+
+        Args:
+            header: What it is.
+            known: Trials of an earlier search that the searcher is told of. Unless all of them follow the header, a
+                reader takes the study for not begun.
+        """
+        study = {"kind": "study", "format": FORMAT, **redact_all(header), "n_known": len(known)}
+        self._append(study, *({"kind": "known", **redact_all(trial.to_record())} for trial in known))
 
     def resume(self, header: Mapping[str, Any]) -> None:
         """Write that the study goes on, and what it is now."""
@@ -75,13 +82,7 @@ class Journal:
         """
         record = trial.to_record()
         del record["thresholds"]  # which the ask has
-        if trial.error is not None:
-            record["error"] = redact(trial.error)
         self._append({"kind": "tell", **record}, durable=not trial.is_unfinished)
-
-    def learn(self, trial: Trial) -> None:
-        """Write what the searcher was told of a trial of an earlier search."""
-        self._append({"kind": "known", **trial.to_record()}, durable=False)
 
     def enqueue(self, params: Params) -> None:
         """Write that a user wants a configuration to be tried."""
@@ -121,12 +122,15 @@ class Journal:
         with self._lock:
             self._log.close()
 
-    def _append(self, record: Mapping[str, Any], durable: bool = True) -> None:
+    def _append(self, *records: Mapping[str, Any], durable: bool = True) -> None:
         with self._lock:
             if self._broken is not None:
                 raise self._broken
-            line, check = encode({**record, "at": round(time.time(), 3)}, self._check)
-            self._patiently(lambda: self._log.append(line, durable))
+            lines, check = [], self._check
+            for record in records:
+                line, check = encode({**record, "at": round(time.time(), 3)}, check)
+                lines.append(line)
+            self._patiently(lambda: self._log.append(b"".join(lines), durable))
             self._check = check
 
     def _patiently(self, write: Callable[[], None]) -> None:

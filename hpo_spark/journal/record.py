@@ -17,7 +17,7 @@ from hpo_spark.space import Params
 from hpo_spark.storage import Storage, open_storage
 from hpo_spark.trial import Trial
 
-__all__ = ["StudyRecord", "read_header", "read_record", "read_trials"]
+__all__ = ["StudyRecord", "has_journal", "read_record", "read_trials"]
 
 
 @dataclass
@@ -26,6 +26,8 @@ class StudyRecord:
 
     Attributes:
         place: The journal, for messages.
+        id: What tells the search from all others; one that begins anew in the same folder is another.
+        began: When it was begun, in seconds since the epoch.
         seed: The study's seed.
         study: What the study was when it was begun or last resumed, in the form of a study file.
         fingerprint: Of the objective's code and data then.
@@ -41,11 +43,14 @@ class StudyRecord:
         end: How it ended last; None where it runs or was killed.
         refit: The last training of a configuration again, whose model is in ``best/``; None where there was none.
         tested: The last metrics on the test part, ``test``, and the ``best`` trial that they are of.
-        check, size: Of the last whole line, and bytes up to its end.
-        torn: Bytes of a last line that was not written whole.
+        check, size: Of the last line that counts, and bytes up to its end.
+        torn: Bytes after that: of a line that was not written whole, or of a study's header that not all of its known
+            trials follow.
     """
 
     place: str
+    id: str = ""
+    began: float = 0.0
     seed: int = 0
     study: dict[str, Any] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +81,18 @@ class StudyRecord:
         return sorted(self.ended, key=lambda trial: trial.number)
 
 
+def has_journal(storage: Storage) -> bool:
+    """Whether a folder holds a journal.
+
+    Raises:
+        JournalError: If that cannot be found out.
+    """
+    try:
+        return storage.has_log(NAME)
+    except OSError as error:
+        raise _unreadable(storage, error) from None
+
+
 def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
     """Read a journal as a whole: 100,000 trials take some seconds.
 
@@ -84,7 +101,8 @@ def read_record(place: str | os.PathLike[str] | Storage) -> StudyRecord:
 
     Raises:
         ConfigError: If there is no journal.
-        JournalError: If it is damaged elsewhere than in a last line that was not written whole; names the line.
+        JournalError: If it cannot be read, or is damaged elsewhere than in a last line that was not written whole; it
+            names the line.
     """
     storage, content = _content(place)
     with _without_garbage_collection():
@@ -97,6 +115,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
     told: dict[int, Trial] = {}
     last_ask: Line | None = None
     began = latest = 0.0
+    start = n_missing = 0
     for line in decoder.decode(content):
         kind = line.kind
         try:
@@ -112,10 +131,13 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 told[trial.number] = trial
             elif kind in ("study", "resume"):
                 if kind == "study":  # begun anew in the same folder: what is known teaches, and counts no more
+                    start, n_missing = decoder.size, content_of_line.get("n_known", 0)
                     record.known += [trial for trial in told.values() if not trial.is_unfinished]
                     asked, told, last_ask, record.seconds, began, latest = {}, {}, None, 0.0, 0.0, 0.0
                     record.enqueued.clear()
                     record.refit = record.tested = None
+                    record.began = content_of_line.get("at", 0.0)
+                record.id = content_of_line.get("id") or record.id or str(record.began)
                 record.seed = content_of_line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
                     setattr(record, name, content_of_line.get(name, {}))
@@ -124,6 +146,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 record.end = None
             elif kind == "known":
                 record.known.append(Trial.from_record(content_of_line))
+                n_missing -= 1
             elif kind == "enqueue":
                 record.enqueued.append(content_of_line["params"])
             elif kind == "note":
@@ -139,6 +162,8 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
             latest = content_of_line.get("at", latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(f"{decoder.place}, line {line.place}: is no record of a study: {error}.") from None
+    if n_missing > 0:  # its writer died before it had written what the searcher was told: it had not begun
+        return replace(_read(Decoder(decoder.place), content[:start]), torn=len(content) - start)
     record.seconds += latest - began
     record.ended = [trial for trial in told.values() if not trial.is_unfinished]
     ended = {trial.number for trial in record.ended}
@@ -169,29 +194,18 @@ def _inner(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in ("kind", "crc")}
 
 
-def read_header(place: str | os.PathLike[str] | Storage) -> dict[str, Any]:
-    """The first record of a journal: what the study was when it was begun.
-
-    Raises:
-        ConfigError: If there is no journal.
-        JournalError: If it does not begin with a study.
-    """
-    storage, content = _content(place)
-    decoder = Decoder(f"{storage.place}/{NAME}")
-    for line in decoder.decode(content[: content.find(b"\n") + 1]):
-        if line.kind == "study":
-            return line.record()
-    raise JournalError(f"{decoder.place}: expected the record of a study in the first line, and there is none.")
-
-
 def read_trials(place: str | os.PathLike[str] | Storage) -> list[Trial]:
     """The trials of a journal that have ended, by number.
 
     Raises:
         ConfigError: If there is no journal.
-        JournalError: If it is damaged; names the line.
+        JournalError: If it cannot be read or is damaged; names the line.
     """
     return read_record(place).trials
+
+
+def _unreadable(storage: Storage, error: OSError) -> JournalError:
+    return JournalError(f"{storage}/{NAME} cannot be read: {error.strerror or error}.")
 
 
 def _content(place: str | os.PathLike[str] | Storage) -> tuple[Storage, bytes]:
@@ -204,4 +218,4 @@ def _content(place: str | os.PathLike[str] | Storage) -> tuple[Storage, bytes]:
     except FileNotFoundError:
         raise ConfigError(f"{place} is no run folder of a search: it holds no {NAME}.") from None
     except OSError as error:
-        raise ConfigError(f"{place}/{NAME} cannot be read: {error.strerror or error}.") from None
+        raise _unreadable(place, error) from None

@@ -250,7 +250,7 @@ def _fit_by_keras(model: Any, dataset: Dataset, plan: Plan, callbacks: Sequence[
     elif validation.is_stream:
         common["validation_data"] = validation.x
     else:
-        common["validation_data"] = tuple(_divided(validation))
+        common["validation_data"] = tuple(_columns(validation))
         common["validation_batch_size"] = _EVALUATION_BATCH
     if train.is_stream:
         weight = None if plan.class_weight is None else dict(plan.class_weight)
@@ -266,7 +266,7 @@ def _scores_by_keras(model: Any, part: Part) -> dict[str, float]:
     if part.is_stream:
         scores = model.evaluate(part.x, verbose=0, return_dict=True)
     else:
-        x, y, *weight = _divided(part)
+        x, y, *weight = _columns(part)
         options = {"batch_size": _EVALUATION_BATCH, "verbose": 0, "return_dict": True}
         scores = model.evaluate(x, y, sample_weight=weight[0] if weight else None, **options)
     return _numbers(scores)
@@ -277,7 +277,7 @@ def _batches(part: Part, plan: Plan) -> Any:
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
-        tensors = [tf.constant(column) for column in _divided(part)]
+        tensors = [tf.constant(column) for column in _columns(part)]
 
     def order(epoch: Any) -> Any:
         return batch_order(len(part), plan.study_seed, int(epoch), plan.repeat)
@@ -294,12 +294,9 @@ def _batches(part: Part, plan: Plan) -> Any:
     return tf.data.Dataset.range(plan.first_epoch, plan.epochs).flat_map(one_epoch).with_options(options)
 
 
-def _divided(part: Part) -> list[Any]:
+def _columns(part: Part) -> list[Any]:
     """The columns of a part, its inputs as they go into the model."""
-    import keras
-
-    x = part.x if part.divisor is None else part.x.astype(keras.config.floatx()) / np.float32(part.divisor)
-    return [column for column in (x, part.y, part.sample_weight) if column is not None]
+    return [column for column in (part.inputs(), part.y, part.sample_weight) if column is not None]
 
 
 def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:

@@ -49,7 +49,7 @@ class RunFolder:
         Returns:
             The name of the model's new file; None where it has none, or could not be written.
         """
-        self._write("best/params.yaml", yaml.dump({**fixed, **trial.params}))
+        self._write("best/params.yaml", yaml.dump(redact_all({**fixed, **trial.params})))
         name = None if model is None else next(name for suffix, name in _MODELS.items() if model.endswith(suffix))
         try:
             if model is not None and name is not None:
@@ -79,7 +79,7 @@ class RunFolder:
             where = f"host {trial.host}, attempt {trial.attempt}"
             printed = f"\nIts output:\n{output}\n" if output else ""
             text = f"{trial.state} {trial.params}\n{where}\n\n{trial.error}\n{printed}"
-            self._write(f"logs/trial-{trial.number}.log", redact(text))
+            self._write(f"logs/trial-{trial.number}.log", text)
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json`` and ``trials.csv``."""

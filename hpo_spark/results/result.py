@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hpo_spark.errors import ConfigError, EvaluationError
+from hpo_spark.errors import EvaluationError
 from hpo_spark.exchange.frame import to_frame
 from hpo_spark.exchange.optuna import to_optuna
 from hpo_spark.exchange.skopt import to_skopt
 from hpo_spark.models import KeptModels
 from hpo_spark.results.front import front_of, hypervolume
+from hpo_spark.results.plotting import Plots
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import count_epochs
 from hpo_spark.trial import Trial, TrialState
@@ -31,7 +32,7 @@ _NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Plots):
     """The outcome of a study.
 
     Attributes:
@@ -178,12 +179,6 @@ class Result:
     def to_skopt(self) -> Any:
         """The trials as an `OptimizeResult` of scikit-optimize, as `hpo_spark.exchange.skopt.to_skopt` makes it."""
         return to_skopt(self.trials, self._known_space, self.directions)
-
-    @property
-    def _known_space(self) -> SearchSpace:
-        if self.space is None:
-            raise ConfigError("This result does not know its search space; make it with Result(..., space=space).")
-        return self.space
 
     @property
     def _best(self) -> Trial | None:

@@ -138,13 +138,13 @@ class EvolutionSearcher(SequentialSearcher):
         """Of a batch of children the most promising that is new; None where none is."""
         best = self.history.ranked[: max(self._n_parents, self._n_neighbours)]
         parents = [self._individual(rank, known) for rank, known in enumerate(best)]
-        family = self._breeder.litter(
-            lambda: self.toolbox.select(parents[: self._n_parents], 2),
-            self._n_children,
-        )
+        children = self._breeder.litter(lambda: self.toolbox.select(parents[: self._n_parents], 2), self._n_children)
+        parents_of = [child.parents for child in children]
+        family: list[list[float]] = [*children]
         for parent in parents[: self._n_neighbours]:
             around = self._genome.neighbours(parent.with_all_genes(), self._sigma)
-            family += [Individual(genes, parent.parents) for genes in around]
+            family += around
+            parents_of += [parent.parents] * len(around)
         genes = self._genome.repair(np.array(family))
         new = [index for index, row in enumerate(genes) if row.tobytes() not in self._ended]
         if not new:
@@ -153,7 +153,7 @@ class EvolutionSearcher(SequentialSearcher):
         for index in np.argsort(-np.round(self._promise(genes), _DIGITS), kind="stable"):
             params = self._genome.decode(genes[index])
             if params not in self.history:
-                return Proposal(params, origin={"by": "evolution", "parents": family[new[index]].parents})
+                return Proposal(params, origin={"by": "evolution", "parents": parents_of[new[index]]})
         return None
 
     def _promise(self, at: Genes) -> Genes:

@@ -46,13 +46,15 @@ def log_density(genome: Genome, points: Genes, at: Genes) -> Genes:
     kernels = np.ones((len(at), n_points))
     exponents = np.zeros((len(at), n_points))
     even = np.ones(len(at))
+    is_out_here, is_out_there = np.isnan(at), np.isnan(points)
     for index, levels in enumerate(genome.levels):
-        inactive_here = np.isnan(at[:, index])
+        out_here, out_there = is_out_here[:, index], is_out_there[:, index]
+        any_out = out_here.any() or out_there.any()
         if levels is None:
             distance = (at[:, index, None] - points[None, :, index]) / width[index]
             mass = ndtr((1 - points[:, index]) / width[index]) - ndtr(-points[:, index] / width[index])
-            unknown = np.isnan(distance)
-            if unknown.any():
+            if any_out:
+                unknown = np.isnan(distance)
                 distance[unknown] = 0.0
                 kernels *= np.where(unknown, 1.0, 1 / (mass * width[index] * _ROOT_2_PI))
             else:
@@ -60,14 +62,14 @@ def log_density(genome: Genome, points: Genes, at: Genes) -> Genes:
             exponents += distance * distance
             continue
         table = _table(genome, index, levels, width[index], n_points)
-        here = levels.searchsorted(np.nan_to_num(at[:, index], nan=levels[0]) - 1e-9)
-        there = levels.searchsorted(np.nan_to_num(points[:, index], nan=levels[0]) - 1e-9)
-        factor = table[here][:, there]
+        here = levels.searchsorted(np.where(out_here, levels[0], at[:, index]) - 1e-9)
+        there = levels.searchsorted(np.where(out_there, levels[0], points[:, index]) - 1e-9)
+        factor = table[:, there][here]
         share = 1 / len(levels)
-        if inactive_here.any() or np.isnan(points[:, index]).any():
-            factor = np.where(np.isnan(points[None, :, index]), share, factor)
-            factor[inactive_here] = 1.0
-            even[~inactive_here] *= share
+        if any_out:
+            factor = np.where(out_there, share, factor)
+            factor[out_here] = 1.0
+            even[~out_here] *= share
         else:
             even *= share
         kernels *= factor

@@ -56,7 +56,12 @@ class LocalStorage(Storage):
         """Write a file that does not exist; `FileExistsError` where it does, whoever was first."""
         with self._draft(name) as draft:
             _write_durably(draft, content)
-            os.link(draft, self.path / name)
+            try:
+                os.link(draft, self.path / name)
+            except FileExistsError:
+                raise
+            except OSError:  # the file system has no links: a reader may see a part
+                _write_durably(self.path / name, content, "xb")
 
     def copy(self, source: str, target: str) -> None:
         """Have a file under a second name: the same file where the file system can do that."""
@@ -114,8 +119,8 @@ class LocalStorage(Storage):
     @contextlib.contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
         path = self.path / name
-        if "/" in name:  # the folder itself is not made again: it may be a mount that has gone
-            path.parent.mkdir(exist_ok=True)
+        for folder in reversed(Path(name).parents[:-1]):  # the run folder is not made again: a mount may have gone
+            (self.path / folder).mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             yield draft
@@ -191,8 +196,8 @@ class _FileLog(Log):
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+def _write_durably(path: Path, content: bytes, mode: str = "wb") -> None:
+    with path.open(mode) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

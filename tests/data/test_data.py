@@ -112,7 +112,6 @@ def test_what_a_loading_function_may_return():
         (np.array([object()]), np.zeros(1)),
         (np.zeros((3, 2)), np.zeros(3), np.zeros(2)),
     ],
-    ids=repr,
 )
 def test_what_is_no_data_is_refused(raw):
     with pytest.raises(DataError):

@@ -146,6 +146,14 @@ def test_sources_that_are_none_are_refused_in_a_sentence(tmp_path):
         assert "hunter2" not in str(caught.value)
 
 
+def test_a_cell_of_any_depth_is_only_text(tmp_path):
+    (tmp_path / "deep.csv").write_text(f"x,n,kind,value,more\n0.5,1,good,1.0,{'[' * 100_000}\n")
+    assert len(from_csv(tmp_path / "deep.csv", SMALL, ["minimize"])) == 1
+    (tmp_path / "deep.csv").write_text(f"x,n,kind,value\n{'[' * 100_000},1,good,1.0\n")
+    with pytest.raises(ConfigError, match="row 2, column 'x': expected a number"):
+        from_csv(tmp_path / "deep.csv", SMALL, ["minimize"])
+
+
 def test_no_password_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr("hpo_spark.known.read_trials_from", lambda *args: some_trials(5, SMALL))
     search(tmp_path / "run", 2, warm_start="postgresql://ann:hunter2@db/x#y")

@@ -196,7 +196,7 @@ def test_a_study_of_optunas_own():
     assert [(trial.number, str(trial.state), trial.values) for trial in trials] == [
         (0, "FAILED", None),
         (1, "COMPLETED", [1.0, 2.0]),
-        (2, "FAILED", None),
+        (2, "PRUNED", None),
         (3, "FAILED", None),
     ]
     assert trials[2].reason == "Pruned: Optuna ended it early."

@@ -8,7 +8,6 @@ import pytest
 
 from hpo_spark import SparkExecutor
 from hpo_spark.executors import spark_task
-from hpo_spark.executors.spark_task import Answer
 from hpo_spark.versions import versions
 
 
@@ -108,7 +107,7 @@ def test_versions_that_differ_are_said_once_a_worker_and_once_a_driver(spark, mo
     assert second is None
     with SparkExecutor(spark) as executor:
         for _ in range(2):
-            executor._outcome(Answer(outcome=None, notice=first))
+            executor._outcome(None, first)
     assert [record.message for record in caplog.records] == [first]
 
 

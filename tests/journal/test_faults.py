@@ -1,5 +1,6 @@
 """A disk that is full, a folder that is gone, somebody else's hand in it: what was told stays, the reason is said."""
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.journal import NAME, Journal, read_record
 from hpo_spark.journal import journal as journal_module
 from hpo_spark.storage import open_storage
+from hpo_spark.storage.local import LocalStorage
 from hpo_spark.trial import Trial, TrialState
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
@@ -59,6 +61,43 @@ def test_a_full_disk_ends_the_search_and_keeps_what_was_told(small_disk):
     with SerialExecutor() as executor:
         result = Study(SPACE, bulky, "random", seed=0, out=small_disk, resume=True).run(executor, 50)
     assert [trial.number for trial in result.trials] == list(range(50))
+
+
+def test_a_disk_that_is_full_at_the_start_is_said(small_disk):
+    with contextlib.suppress(OSError):
+        (small_disk / "other").write_bytes(b"x" * 100_000)
+    study = Study(SPACE, bulky, "random", seed=0, out=small_disk)
+    with SerialExecutor() as executor, pytest.raises(StorageError, match=r"run folder .* cannot be written: No space"):
+        study.run(executor, 1)
+    (small_disk / "other").unlink()
+    with SerialExecutor() as executor:
+        Study(SPACE, bulky, "random", seed=0, out=small_disk).run(executor, 1)
+
+
+@pytest.mark.parametrize("broken", ["create", "cut_log", "open_log"])
+def test_a_folder_that_fails_when_the_search_begins_is_said(tmp_path, monkeypatch, broken):
+    """At its lease, at a line that a crash has left, at the journal."""
+    with SerialExecutor() as executor:
+        Study(SPACE, bulky, "random", seed=0, out=tmp_path).run(executor, 2)
+    journal = (tmp_path / NAME).read_bytes() + b'{"kind":"te'
+    (tmp_path / NAME).write_bytes(journal)
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, SerialExecutor() as executor:
+        patch.setattr(LocalStorage, broken, fail)
+        study = Study(SPACE, bulky, "random", seed=0, out=tmp_path, resume=True)
+        with pytest.raises(StorageError, match=r"cannot be written: Input/output error\. The search has not begun"):
+            study.run(executor, 3)
+    with SerialExecutor() as executor:
+        assert len(Study(SPACE, bulky, "random", seed=0, out=tmp_path, resume=True).run(executor, 3).trials) == 3
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_name_that_is_too_long_is_refused_in_words(tmp_path, resume):
+    with SerialExecutor() as executor, pytest.raises(ConfigError, match="File name too long"):
+        Study(SPACE, bulky, "random", out=tmp_path / ("x" * 300), resume=resume).run(executor, 1)
 
 
 def test_a_disk_that_is_full_for_a_moment_is_waited_for(small_disk, monkeypatch, caplog):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_spark.errors import ConfigError, JournalError
-from hpo_spark.journal import FORMAT, NAME, Journal, read_header, read_record, read_trials
+from hpo_spark.journal import FORMAT, NAME, Journal, read_record, read_trials
 from hpo_spark.journal.records import Decoder, encode
 from hpo_spark.storage import open_storage
 from hpo_spark.trial import INTERRUPTED, Trial, TrialState
@@ -63,7 +63,6 @@ def test_what_was_written_is_read(content, tmp_path):
     assert record.unfinished == [TRIALS[3]]
     assert (record.seed, record.study, record.versions) == (3, HEADER["study"], HEADER["versions"])
     assert record.directions == ["maximize"]
-    assert read_header(tmp_path)["seed"] == 3
     assert as_text(read_trials(tmp_path / NAME)) == as_text(record.trials)
 
 
@@ -194,10 +193,29 @@ def test_the_time_of_all_parts_counts(tmp_path):
 def test_secrets_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENG")
     journal = Journal(open_storage(tmp_path))
-    journal.begin({**HEADER, "study": {"warm_start": "sftp://ann:hunter22@host/run"}})
-    journal.tell(Trial(0, {}, 0, state=TrialState.FAILED, error="403 for key wJalrXUtnFEMIK7MDENG"))
+    known = Trial(-1, {}, 0, state=TrialState.FAILED, error="403 for key wJalrXUtnFEMIK7MDENG")
+    journal.begin({**HEADER, "study": {"warm_start": "sftp://ann:hunter22@host/run"}}, [known])
     journal.close()
     text = (tmp_path / NAME).read_text()
     assert "hunter22" not in text
     assert "wJalr" not in text
     assert text.count("***") == 2
+
+
+def test_a_study_begins_with_all_that_its_searcher_is_told_or_not_at_all(content, tmp_path):
+    """Also one that begins anew in the folder of another."""
+    known = [ended(-1), ended(-2)]
+    for name, before in (("new", b""), ("anew", content)):
+        folder = tmp_path / name
+        past = read(before, folder)
+        journal = Journal(open_storage(folder), past.check)
+        journal.begin({**HEADER, "seed": 4}, known)
+        journal.close()
+        whole = (folder / NAME).read_bytes()
+        for size in range(len(before), len(whole)):
+            record = read(whole[:size], folder)
+            assert (record.check, record.size, record.torn) == (past.check, len(before), size - len(before))
+            assert as_text(record.ended + record.known) == as_text(past.ended)
+        record = read(whole, folder)
+        assert (record.seed, record.ended, record.torn) == (4, [], 0)
+        assert as_text(record.known) == as_text([*past.ended, *known])

@@ -25,6 +25,7 @@ SPACE = SearchSpace(
     momentum=Float(0.0, 0.99, when={"optimizer": "sgd"}),
 )
 EVALUATIONS = "evaluations"
+KNOWN = [{"params": {"rate": rate, "layers": 2, "optimizer": "adam"}, "value": 100 * rate} for rate in (0.01, 0.1)]
 
 
 def objective(params, context):
@@ -44,7 +45,7 @@ def objective(params, context):
 def make_study(folder, searcher, out, pruner=None):
     return Study(
         SPACE, objective, searcher, "minimize", 5, out=out, resume=True, deterministic=True, pruner=pruner,
-        fixed={"log": str(folder / EVALUATIONS)}, x0=[{"rate": 0.05, "layers": 4, "optimizer": "adam"}],
+        fixed={"log": str(folder / EVALUATIONS)}, x0=[{"rate": 0.05, "layers": 4, "optimizer": "adam"}, *KNOWN],
     )  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def main(folder, n_kills, executor, searcher, pruner, seed, n_trials=400):
             continue
         now = {trial.number: table([trial]) for trial in record.ended}
         lost += [number for number, row in ended.items() if now.get(number) != row]
-        evaluations = Counter((folder / EVALUATIONS).read_text().split()) if (folder / EVALUATIONS).exists() else {}
+        evaluations = (
+            Counter((folder / EVALUATIONS).read_text().split()) if (folder / EVALUATIONS).exists() else Counter()
+        )
         for number in set(now) - set(ended):
             counts_at_end[number] = evaluations[str(number)]
         ended, latest = now, len(now)

@@ -50,6 +50,19 @@ def test_a_url_or_a_path(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "url", ["/tmp/a b", "file:///tmp/a b", "file:/tmp/a b", "file://localhost/tmp/a b", "local:///tmp/a b"]
+)
+def test_a_url_of_this_machines_files(url):
+    assert open_storage(url).place == "/tmp/a b"
+
+
+@pytest.mark.parametrize("url", ["file://elsewhere/tmp/x", "file://runs/x", "file://", "file://localhost", "file:///"])
+def test_a_url_of_another_machines_files_is_refused(url):
+    with pytest.raises(ConfigError, match="expected the URL of a folder of this machine, such as file:///tmp/runs/x"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize(
     "url", ["s4://bucket/x", "s3://", "s3:///", "simplecache::s3://bucket/x", "s3://bucket/x[1]", "s3://b/*"]
 )
 def test_what_is_no_folder(url):

@@ -4,6 +4,7 @@ import pytest
 from conftest import KEY, SECRET
 
 from hpo_spark import Float, SearchSpace, SerialExecutor, Study
+from hpo_spark import study as study_module
 from hpo_spark.errors import StorageError
 from hpo_spark.journal import read_trials
 from hpo_spark.storage import open_storage
@@ -17,8 +18,9 @@ def square(params):
 
 
 def search(url, retry_s=60.0, **options):
-    study = Study(SPACE, square, "random", "minimize", seed=1, out=url, **options)
-    study.out = RemoteStorage(url, retry_s)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_module, "open_storage", lambda url: RemoteStorage(url, retry_s))
+        study = Study(SPACE, square, "random", "minimize", seed=1, out=url, **options)
     with SerialExecutor() as executor:
         return study.run(executor, max_trials=12)
 

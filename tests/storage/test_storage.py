@@ -1,6 +1,7 @@
 """What every run folder does, wherever it lies."""
 
 import copy
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,6 +42,19 @@ def test_create_is_exclusive(storage):
     storage.remove("control/a")
     storage.create("control/a", b"3")
     assert storage.read("control/a") == b"3"
+
+
+@pytest.mark.parametrize("error", [PermissionError(1, "Operation not permitted"), OSError(95, "Not supported")])
+def test_create_needs_no_links(tmp_path, monkeypatch, error):
+    """Which file systems such as exFAT and some of FUSE lack."""
+
+    def link(*_):
+        raise error
+
+    monkeypatch.setattr(os, "link", link)
+    test_create_is_exclusive(open_storage(tmp_path))
+    test_create_has_one_winner(open_storage(tmp_path))
+    assert open_storage(tmp_path).names("") == ["lease-1.json"]
 
 
 def test_create_has_one_winner(storage):

@@ -1,0 +1,155 @@
+"""A search as its journal tells it, for reports, comparisons and tables."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hpo_spark.confirm import Confirm, Confirmed, confirmed
+from hpo_spark.journal import StudyRecord, read_record
+from hpo_spark.redaction import redact
+from hpo_spark.report.labels import for_plotly
+from hpo_spark.report.slots import rows_of
+from hpo_spark.report.view import View
+from hpo_spark.results.result import best_first
+from hpo_spark.space import SearchSpace
+from hpo_spark.storage import Storage
+from hpo_spark.trial import Trial, TrialState
+
+__all__ = ["Run"]
+
+_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a journal says of its search.
+
+    Attributes:
+        place: Its run folder, without passwords.
+        record: The journal.
+    """
+
+    place: str
+    record: StudyRecord
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str] | Storage) -> Run:
+        """Read a run folder's journal.
+
+        Raises:
+            ConfigError: If there is none.
+            JournalError: If it is damaged.
+        """
+        place = folder.place if isinstance(folder, Storage) else os.fspath(folder)
+        return cls(redact(place), read_record(folder))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The section ``study`` of the study file."""
+        settings: Mapping[str, Any] = self.record.study.get("study", {})
+        return settings
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.settings.get("name") or os.path.basename(self.place.rstrip("/")) or "study")
+
+    @property
+    def directions(self) -> list[str]:
+        """One an objective."""
+        return self.record.directions or ["maximize"]
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What is searched."""
+        return SearchSpace.from_dict(self.record.study["space"])
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """The trials that have ended, by number."""
+        return self.record.trials
+
+    @cached_property
+    def ranked(self) -> list[Trial]:
+        """The search's completed ones, best first."""
+        return best_first(self.trials, self.directions)
+
+    @cached_property
+    def confirmed(self) -> list[Confirmed]:
+        """The configurations that were trained again with other seeds, the winner first; empty where not all were."""
+        wanted = self.record.study.get("confirm")
+        return confirmed(self.trials, self.directions, Confirm(**wanted)) if wanted else []
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial: where configurations were trained again, the winner's repeat of median value."""
+        if self.confirmed:
+            return self.confirmed[0].trial
+        return self.ranked[0] if self.ranked else None
+
+    @cached_property
+    def failed(self) -> list[Trial]:
+        """Those that failed, in whatever way."""
+        return [trial for trial in self.trials if _is_failure(trial)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state that occurs."""
+        return dict(Counter(str(trial.state) for trial in self.trials))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether nothing says that the search has ended: it runs, or was killed."""
+        return self.record.end is None
+
+    @property
+    def state(self) -> str:
+        """How the search ended."""
+        return "running, or was killed" if self.record.end is None else str(self.record.end.get("state"))
+
+    @property
+    def searcher(self) -> Mapping[str, Any]:
+        """Its name and options."""
+        given = self.record.study.get("searcher")
+        if given is None:
+            given = "nsga2" if len(self.directions) > 1 else "evolution"
+        return {"name": given} if isinstance(given, str) else dict(given)
+
+    @property
+    def searcher_text(self) -> str:
+        """Its name, and its options in parentheses."""
+        options = ", ".join(f"{key}={value}" for key, value in self.searcher.items() if key != "name")
+        return f"{self.searcher.get('name')}" + (f" ({options})" if options else "")
+
+    @property
+    def machine_seconds(self) -> float:
+        """Seconds that trials ran, all slots together."""
+        return sum(trial.seconds or 0.0 for trial in self.trials)
+
+    @cached_property
+    def slots(self) -> int:
+        """Trials that could run at once; where the journal does not say, that ever did."""
+        said = (self.record.end or {}).get("slots")
+        return said if isinstance(said, int) else len(rows_of(self.trials))
+
+    @property
+    def slot_use(self) -> float | None:
+        """Share of the slots' time in which they ran trials, in [0, 1]; None where no time has passed."""
+        room = self.slots * self.record.seconds
+        return min(1.0, self.machine_seconds / room) if room > 0 else None
+
+    def view(self, escape: Callable[[str], str] = for_plotly) -> View:
+        """The search as plots take it."""
+        metric = self.record.study.get("objective", {}).get("metric")
+        names: Sequence[str] = [metric] if isinstance(metric, str) else list(metric or [])
+        return View(self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape)
+
+
+def _is_failure(trial: Trial) -> bool:
+    """Whether a trial failed, and was not stopped on purpose."""
+    return trial.state not in _NO_FAILURES

@@ -1,0 +1,124 @@
+"""``hpo-spark show``, ``report`` and ``compare``, as users type them."""
+
+import csv
+import io
+import json
+
+import pytest
+from searches import KINDS, MIXED, some_trials
+
+from hpo_spark.cli import main
+
+
+@pytest.fixture
+def run(tmp_path):
+    return str(KINDS["mixed"](tmp_path / "run"))
+
+
+def shown(capsys, *words):
+    assert main(["show", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_trials_are_shown_best_first(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+    text = shown(capsys, run, "--top", "5")
+    assert "5 of 60 trial(s), finished" in text
+    values = [float(line.split("│")[3]) for line in text.splitlines() if "COMPLETED" in line]
+    assert len(values) == 5
+    best = sorted((trial.value for trial in some_trials(60, MIXED) if trial.values), reverse=True)
+    assert values == pytest.approx(best[:5], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [
+        ("number", lambda trial: trial.number),
+        ("seconds", lambda trial: trial.seconds),
+        ("learning_rate", lambda trial: trial.params["learning_rate"]),
+        ("momentum", lambda trial: trial.params.get("momentum")),
+        ("metric:val_loss", lambda trial: trial.metrics.get("val_loss")),
+    ],
+)
+def test_trials_are_sorted_by_any_column_and_what_lacks_it_comes_last(run, capsys, column, key):
+    trials = some_trials(60, MIXED)
+    known = sorted((trial for trial in trials if key(trial) is not None), key=lambda trial: (key(trial), trial.number))
+    lacking = [trial.number for trial in trials if key(trial) is None]
+    for words, expected in (((), known), (("--reverse",), known[::-1])):
+        numbers = [record["number"] for record in json.loads(shown(capsys, run, "--sort", column, "--json", *words))]
+        assert numbers == [trial.number for trial in expected] + lacking
+
+
+def test_json_and_csv_hold_the_records(run, capsys):
+    records = json.loads(shown(capsys, run, "--json", "--sort", "number"))
+    trials = some_trials(60, MIXED)
+    assert [record["params"] for record in records] == [trial.params for trial in trials]
+    rows = list(csv.DictReader(io.StringIO(shown(capsys, run, "--csv", "--top", "3"))))
+    assert len(rows) == 3
+    assert float(rows[0]["value"]) == max(trial.value for trial in trials if trial.values)
+
+
+def test_an_unknown_column_is_named_with_those_that_there_are(run, capsys):
+    assert main(["show", run, "--sort", "speed"]) == 2
+    assert "--sort speed: there is no such column; expected 'best' or one of ['number'," in capsys.readouterr().err
+    assert main(["show", run, "--json", "--csv"]) == 2
+
+
+def test_a_search_without_trials_is_shown(tmp_path, capsys):
+    assert "0 trial(s)" in shown(capsys, str(KINDS["empty"](tmp_path / "run")), "--sort", "value")
+
+
+def test_compare_prints_a_table_and_writes_a_page(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = str(KINDS["single"](tmp_path / "other"))
+    assert main(["compare", run, other, "--reach", "0.2"]) == 0
+    text = capsys.readouterr().out
+    assert "to 0.2" in text and "compare.html" in text
+    assert (tmp_path / "compare.html").stat().st_size < 6e6
+    assert main(["compare", run]) == 2
+
+
+def test_report_writes_where_it_is_told(run, tmp_path, capsys):
+    assert main(["report", run, "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert main(["report", str(tmp_path / "nothing")]) == 2
+    assert "holds no journal.jsonl" in capsys.readouterr().err
+
+
+def a_study(folder, code):
+    (folder / "mine.py").write_text(f"def score(params):\n    {code}\n")
+    (folder / "study.yaml").write_text(
+        "study: {seed: 1, max_trials: 3}\nspace: {x: {float: [0, 1]}}\n"
+        "objective: {function: mine.py:score}\nexecutor: serial\n"
+    )
+    return str(folder / "study.yaml")
+
+
+def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys):
+    assert main(["run", a_study(tmp_path, "return 1 / 0"), "--out", str(tmp_path / "run")]) == 3
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "3 of 3 trials failed" in page
+    assert "ZeroDivisionError" in page
+    assert "hpo-spark run" in page
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no ink"), KeyboardInterrupt()])
+def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch):
+    from hpo_spark.report import write
+
+    def fail(out):
+        raise error
+
+    monkeypatch.setattr(write, "write_report", fail)
+    folder = str(tmp_path / "run")
+    assert main(["run", a_study(tmp_path, "return params['x']"), "--out", folder]) == 0
+    said = capsys.readouterr().out
+    assert f"no report.html: {type(error).__name__}" in said
+    assert f"Make it with: hpo-spark report {folder}" in said
+
+
+def test_a_study_file_may_want_no_report(tmp_path, capsys):
+    study = a_study(tmp_path, "return params['x']")
+    assert main(["run", study, "--out", str(tmp_path / "run"), "--set", "report=false"]) == 0
+    assert not (tmp_path / "run" / "report.html").exists()
