@@ -38,8 +38,8 @@ from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
 from hpo_spark.signals import signals_end_program
-from hpo_spark.storage import Storage, open_storage
-from hpo_spark.study import Study
+from hpo_spark.storage import open_storage
+from hpo_spark.study import Callback, Study
 from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, open_console
 from hpo_spark.versions import __version__
 
@@ -244,8 +244,6 @@ def _run(file: StudyFile, study: Study, master: str | None, console: Console, qu
                 open_console(stderr=True).print(workers_table(found))
             _require(found)
         result = _search(study, file, pool, console, quiet, verbose)
-    if study.out is not None and file.model.report:
-        _draw(study.out)
     return _report(result, str(study.out), console, quiet)
 
 
@@ -372,6 +370,8 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
+    if file.model.report:
+        study.callbacks.append(_Draws())
     try:
         return study.run(pool, **vars(file.limits))
     finally:
@@ -385,17 +385,23 @@ def _n_trials(file: StudyFile, study: Study) -> int | None:
     return limit if limit is None or confirm is None else limit + confirm.top_k * confirm.repeats
 
 
-def _draw(out: Storage) -> None:
-    """Write the report of a search that is over; whatever fails there, its outcome stands."""
-    from hpo_spark.report.write import write_report
+class _Draws(Callback):
+    """Writes the report of a search that is over; whatever fails there, its outcome stands."""
 
-    try:
-        write_report(out)
-    except MissingExtra as error:
-        logging.getLogger(__name__).info("no report.html: %s", error)
-    except (Exception, KeyboardInterrupt) as error:
-        what = f"{type(error).__name__}: {error}".removesuffix(": ")
-        logging.getLogger(__name__).warning("no report.html: %s. Make it with: hpo-spark report %s", what, out)
+    def on_study_written(self, study: Study, result: Result) -> None:
+        """Write it."""
+        from hpo_spark.report.write import write_report
+
+        if study.out is None:
+            return
+        try:
+            write_report(study.out)
+        except MissingExtra as error:
+            logging.getLogger(__name__).info("no report.html: %s", error)
+        except (Exception, KeyboardInterrupt) as error:
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            remedy = f"hpo-spark report {study.out}"
+            logging.getLogger(__name__).warning("no report.html: %s. Make it with: %s", what, remedy)
 
 
 def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:

@@ -81,6 +81,9 @@ class Callback:
     def on_trial_end(self, study: Study, trial: Trial) -> None:
         """A trial ended; it is in the journal already."""
 
+    def on_study_written(self, study: Study, result: Result) -> None:
+        """The result is written; what is added to the run folder now reaches the trackers too."""
+
     def on_study_end(self, study: Study, result: Result) -> None:
         """The search is over and its files are written."""
 
@@ -382,6 +385,7 @@ class Study:
                 if self._is_stopped:
                     runner.stop()
                 result = self._search(executor, runner, evaluation)
+                self._tell("on_study_written", result)
             finally:
                 self._end_tracking(result)
                 self._close()

@@ -99,15 +99,22 @@ def check(client, out, name):
     return parent
 
 
+class Reports(Callback):
+    """Stands for whatever adds a report to the run folder."""
+
+    def on_study_written(self, study, result):
+        study.out.write("report.html", f"<p>{len(result.trials)} trials".encode())
+
+
 def test_a_run_for_the_study_and_nested_ones_for_its_trials(server, client, tmp_path):
-    search(tmp_path / "run", server, name="plain")
+    search(tmp_path / "run", server, name="plain", callbacks=[Reports()])
     parent = check(client, tmp_path / "run", "plain")
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["state"] == "finished"
     assert parent.data.params["direction"] == "maximize"
     assert parent.data.metrics["trials"] == 8
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert files == {"study.yaml", "result.json", "trials.csv", "best"}
+    assert files == {"report.html", "study.yaml", "result.json", "trials.csv", "best"}
     state = json.loads((tmp_path / "run" / "tracking.json").read_text())
     assert state["mlflow"]["run_id"] == parent.info.run_id
 
