@@ -152,6 +152,7 @@ def test_what_cannot_be_trained_again_is_said(pool, tmp_path):
 
 FILE = """\
 study: {name: again, seed: 3, max_trials: 1}
+report: false
 space:
   learning_rate: {float: [1.0e-3, 1.0e-2], log: true}
 objective: {keras: "hpo_spark.objectives.mlp:build_model", data: digits, epochs: 1}

@@ -243,6 +243,7 @@ def test_what_was_enqueued_survives(tmp_path):
 
 FILE = """\
 study: {seed: 1, max_trials: 5}
+report: false
 space:
   x: {float: [0.0, 1.0]}
 objective: {function: objective.py:height}

@@ -70,6 +70,7 @@ def test_a_driver_killed_fifty_times_loses_nothing(tmp_path):
 
 STUDY = """\
 study: {seed: 1, max_trials: 24, deterministic: true}
+report: false
 space:
   x: {float: [-1.0, 1.0]}
 objective:
