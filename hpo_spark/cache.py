@@ -74,7 +74,10 @@ class HostCache:
             None where there is none.
         """
         with self._locked(key, fcntl.LOCK_SH):
-            return self._marked(key, owner)
+            found = self._marked(key, owner)
+            if found is None:
+                self._lock_of(key).unlink(missing_ok=True)
+            return found
 
     def fill(self, key: str, owner: str, n_bytes: int, write: Callable[[Path], None]) -> Path:
         """The folder of a key, filled first if there is none yet; one process does that, and the others wait for it.
@@ -173,6 +176,9 @@ class HostCache:
         os.utime(mark)
         return folder
 
+    def _lock_of(self, key: str) -> Path:
+        return self.root / f"{key}.lock"
+
     def _marks(self, key: str) -> Iterator[Path]:
         return (path for path in self.root.glob(f"{key}.*") if path.suffix != ".lock")
 
@@ -200,7 +206,7 @@ class HostCache:
             os.replace(self.root / key, draft / key)
         for mark in self._marks(key):
             mark.unlink(missing_ok=True)
-        (self.root / f"{key}.lock").unlink(missing_ok=True)
+        self._lock_of(key).unlink(missing_ok=True)
 
     def _sweep_drafts(self) -> None:
         for draft in self.root.glob("draft-*"):
@@ -211,7 +217,7 @@ class HostCache:
     @contextlib.contextmanager
     def _locked(self, key: str, how: int) -> Iterator[None]:
         """Hold the lock of a key; whoever removes a folder removes its lock too, so it may be another file by then."""
-        path = self.root / f"{key}.lock"
+        path = self._lock_of(key)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:

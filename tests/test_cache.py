@@ -42,6 +42,7 @@ def age(cache, key, seconds=7200):
 def test_a_folder_is_filled_once_and_goes_with_its_last_owner(cache):
     one, other = new_owner(), new_owner()
     assert cache.hold("a", one) is None
+    assert entries(cache) == []
     folder = cache.fill("a", one, MB, writer())
     assert cache.fill("a", other, MB, refuse) == cache.hold("a", one) == folder
     cache.release(one)
