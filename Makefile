@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -26,6 +26,9 @@ demo: $(STAMP)  ## Search for a good digits classifier on local[*]
 
 test: $(STAMP)  ## Run the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-long: $(STAMP)  ## Run whole searches that take longer
+	$(BIN)/python -m pytest -m long
 
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster

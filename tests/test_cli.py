@@ -140,6 +140,7 @@ def test_a_run_begins_with_what_an_earlier_one_found(folder):
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.long
 def test_a_deterministic_study_is_the_same_on_any_number_of_slots(folder):
     tables = []
     for where in (("serial",), ("processes",), ("spark", "--master", "local[4]")):
@@ -301,7 +302,7 @@ def test_the_job_runs_under_spark_submit_on_the_master_that_it_gives(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("executor", ["processes", "spark"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("spark", marks=pytest.mark.long)])
 def test_a_signal_ends_the_search_with_75_and_leaves_no_process(folder, number, executor):
     options = ["--executor", executor, "--out", "runs/x", "--set", "objective.function=my_objective.py:slow"]
     process = subprocess.Popen(
@@ -351,6 +352,7 @@ def test_help_and_version_are_told(folder):
     assert hpo("version", cwd=folder).stdout.strip() == __version__
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("executor", "n_trials"), [("spark", 24), ("processes", 12)])
 def test_the_demo_finds_a_good_classifier(folder, executor, n_trials):
     options = ("--executor", executor, "--set", f"study.max_trials={n_trials}", "--out", "runs/demo")

@@ -14,10 +14,10 @@ PROGRAM = Path(__file__).with_name("storm.py")
 @pytest.mark.parametrize(
     ("executor", "searcher", "pruner", "n_kills"),
     [
-        ("serial", "evolution", None, 30),
+        ("serial", "evolution", None, 20),
         ("serial", {"name": "genetic", "population": 6}, None, 10),
-        ("serial", {"name": "asha", "max": 9}, "asha", 10),
-        ("serial", {"name": "dehb", "max": 9}, None, 10),
+        ("serial", {"name": "asha", "max": 9}, "asha", 5),
+        ("serial", {"name": "dehb", "max": 9}, None, 5),
         ("processes", {"name": "cmaes", "population": 6}, "median", 10),
     ],
     ids=str,
