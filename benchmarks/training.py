@@ -30,6 +30,7 @@ from rich.table import Table
 
 from benchmarks.goals import Goal
 from hpo_spark import KerasObjective, ProcessExecutor, Trial
+from hpo_spark.data import DataSource
 from hpo_spark.objectives.evaluate import Evaluation
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.versions import versions
@@ -93,7 +94,7 @@ class Plain:
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self.data = KerasObjective(build_model, "mnist").data
+        self.data = DataSource.of("mnist")  # in [0, 1], as a tutorial has them
 
     def __call__(self, params: Any, context: Any) -> dict[str, Any]:
         """Train."""

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 finished, 2 wrong study file, arguments or environment, 3 no trial succeeded, 75 interrupted.
     """
     try:
-        with signals_end_program(INTERRUPTED):
+        with signals_end_program(INTERRUPTED), _log_as_before():
             _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
@@ -456,6 +456,18 @@ def _open_executor(file: StudyFile, master: str | None, slots: int | None = None
     else:
         with SerialExecutor() as pool:
             yield pool
+
+
+@contextmanager
+def _log_as_before() -> Iterator[None]:
+    """Have this package log afterwards as it did before: a program may go on after a command."""
+    logger = logging.getLogger("hpo_spark")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def _log_to(console: Console) -> None:

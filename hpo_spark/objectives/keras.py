@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Dataset, DataSource
-from hpo_spark.errors import MissingExtra
+from hpo_spark.errors import MissingExtra, TrialPruned
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_callbacks
 from hpo_spark.objectives.context import Context
@@ -140,7 +140,11 @@ class KerasObjective:
             goes_on = self._may_go_on(dataset)
             done = _take_up(model, context) if goes_on else 0
             plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
-            trainer.fit(dataset, plan, [report, *callbacks])
+            try:
+                trainer.fit(dataset, plan, [report, *callbacks])
+            except TrialPruned:
+                trainer.release()  # what it had compiled serves the next trial
+                raise
             history = model.history
             if goes_on and context.keeps_checkpoint:
                 context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))

@@ -37,8 +37,9 @@ class AshaPruner(Pruner):
     def thresholds(self, curves: Collection[Curve], maximize: bool) -> Thresholds | None:
         """The worst value at each rung with which a trial goes on."""
         bounds: list[list[float]] = []
-        rung = self._min
-        while reached := [curve for curve in curves if curve.steps[0] <= rung <= curve.steps[-1]]:
+        rung, last = self._min, max((curve.steps[-1] for curve in curves), default=0)
+        while rung <= last:
+            reached = [curve for curve in curves if curve.steps[0] <= rung <= curve.steps[-1]]
             values = np.sort([float(curve.best_at(np.array([rung]))[0]) for curve in reached])
             n_through = len(values) // self._eta
             if n_through and np.isfinite(bound := values[-n_through]):

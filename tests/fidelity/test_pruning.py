@@ -60,6 +60,9 @@ def test_asha_lets_the_best_share_of_each_rung_go_on():
     assert pruner.thresholds(curves([1, 1, 1]), True) is None
     found = pruner.thresholds(curves([1] * 9, [2] * 4, [3] * 4, [4] * 2), True)
     assert found.bounds == [[2, 3.0], [4, 3.0]]
+    # Nobody need report at the first rungs.
+    late = [Curve([[5, float(n)], [10, float(n)]], 1.0) for n in range(4)]
+    assert pruner.thresholds(late, True).bounds == [[8, 2.0]]
 
 
 def test_patience_spares_what_improves_and_what_leads():
