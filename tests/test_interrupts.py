@@ -26,9 +26,13 @@ def quick(params):
 
 def interrupted_after(seconds, executor, folder):
     """A search that somebody interrupts, and whether each trial that was asked for is told once."""
-    study = Study(SPACE, quick, "random", "minimize", 0, out=folder)
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+
+    class Start:
+        def on_study_start(self, study):
+            timer.start()
+
+    study = Study(SPACE, quick, "random", "minimize", 0, out=folder, callbacks=[Start()])
     result = study.run(executor, max_trials=100_000)
     timer.join()
     records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
@@ -50,7 +54,7 @@ def test_no_record_is_lost_whenever_it_comes(make, tmp_path):
         executor.submit(abs, 1).result()
         for attempt in range(15):
             began = time.monotonic()
-            result = interrupted_after(0.1 + 0.2 * draws.random(), executor, tmp_path / str(attempt))
+            result = interrupted_after(0.02 + 0.2 * draws.random(), executor, tmp_path / str(attempt))
             assert result.state == "interrupted"
             assert time.monotonic() - began < 5
     assert [signal.getsignal(number) for number in SIGNALS] == before

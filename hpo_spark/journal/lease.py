@@ -28,8 +28,9 @@ __all__ = ["Lease"]
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"lease-(\d+)\.json")
-# The leases that this process holds now, by place and number.
+# The leases that this process holds now, by place and number; a lease and its entry here come at once.
 _held: set[tuple[str, int]] = set()
+_claiming = threading.Lock()
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
@@ -82,17 +83,20 @@ class Lease:
         if former:
             self._outwait(former[-1], waits)
         number = former[-1] + 1 if former else 1
+        mine = self._storage.place, number
         try:
-            self._storage.create(_file(number), self._content())
+            with _claiming:
+                self._storage.create(_file(number), self._content())
+                _held.add(mine)
         except FileExistsError:
             return False
         if set(self._numbers()) - {*former, number}:  # somebody began from another view of the folder
+            _held.discard(mine)
             self._storage.remove(_file(number))
             return False
         for old in former:
             self._storage.remove(_file(old))
         self._number = number
-        _held.add((self._storage.place, number))
         return True
 
     def _outwait(self, number: int, waits: bool) -> None:
@@ -103,7 +107,8 @@ class Lease:
         holder = f"process {content.get('pid')} on {content.get('host')}"
         if content.get("machine") == _machine():
             # One of ours that could not be removed when it was given back, for its place had gone, is nobody's.
-            is_left_over = content.get("pid") == os.getpid() and (self._storage.place, number) not in _held
+            with _claiming:
+                is_left_over = content.get("pid") == os.getpid() and (self._storage.place, number) not in _held
             if is_left_over or not _is_alive(content):
                 logger.info("%s: its search was run by %s, which has ended; taking over", self._storage, holder)
                 return
