@@ -34,19 +34,18 @@ _TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_tr
 _TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 
 
-def batch_order(n_rows: int, study_seed: int, epoch: int, repeat: int = 0) -> Any:
+def batch_order(n_rows: int, shuffle_seed: int, epoch: int) -> Any:
     """The order in which the rows of an epoch come: alike for all trials of a study.
 
     Args:
         n_rows: How many there are.
-        study_seed: The study's seed.
+        shuffle_seed: Seed of the order: the study's, and another for each repeat of a configuration.
         epoch: Counts from 0.
-        repeat: Which training of one configuration, from 0.
 
     Returns:
         A permutation of the numbers of the rows, int64, shape ``(n_rows,)``.
     """
-    return np.random.default_rng([study_seed, _ORDER_STREAM, epoch, repeat]).permutation(n_rows)
+    return np.random.default_rng([shuffle_seed, _ORDER_STREAM, epoch]).permutation(n_rows)
 
 
 def state_of(model: Any) -> list[Any]:
@@ -86,17 +85,15 @@ class Plan:
     Attributes:
         epochs: Number of the epoch after the last: the total, of which those before ``first_epoch`` are done.
         batch_size: Rows to a step; a ``tf.data.Dataset`` has its own.
-        study_seed: The study's seed, for the order of batches.
+        shuffle_seed: Seed of the order of batches: the study's, and another for each repeat of a configuration.
         first_epoch: Number of the first epoch to train, from 0.
-        repeat: Which training of one configuration, from 0, for the order of batches.
         class_weight: Weight of each class number in the loss; 1 for classes that it leaves out.
     """
 
     epochs: int
     batch_size: int
-    study_seed: int
+    shuffle_seed: int
     first_epoch: int = 0
-    repeat: int = 0
     class_weight: Mapping[int, float] | None = None
 
 
@@ -164,7 +161,7 @@ class Trainer:
         model.stop_training = False
         told.on_train_begin()
         for epoch in range(plan.first_epoch, plan.epochs):
-            order = batch_order(len(train), plan.study_seed, epoch, plan.repeat)
+            order = batch_order(len(train), plan.shuffle_seed, epoch)
             model.reset_metrics()
             told.on_epoch_begin(epoch)
             for step in range(0, n_steps, steps_at_once):
@@ -280,7 +277,7 @@ def _batches(part: Part, plan: Plan) -> Any:
         tensors = [tf.constant(column) for column in _columns(part)]
 
     def order(epoch: Any) -> Any:
-        return batch_order(len(part), plan.study_seed, int(epoch), plan.repeat)
+        return batch_order(len(part), plan.shuffle_seed, int(epoch))
 
     def one_epoch(epoch: Any) -> Any:
         rows = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
