@@ -70,8 +70,8 @@ class SparkTable(Recipe):
                 self._columns.resolved(self._open(session, place).columns, redact(place))
 
     def digest(self) -> str | None:
-        """Of the listing of its files; of a table of a catalogue it is not known."""
-        return None if self._form == "table" else digest_of(self._place)
+        """Of the listing of its files, the test part's too; of a table of a catalogue it is not known."""
+        return None if self._form == "table" else digest_of(self._place, self._test)
 
     def _part(self, session: Any, place: str) -> Part:
         return _collect(self._open(session, place), self._columns, self._max_mb, redact(f"{self._form} {place}"))

@@ -196,3 +196,15 @@ def test_changed_files_are_other_data(write, tmp_path):
     copied = tmp_path / "copied.parquet"
     copied.write_bytes((tmp_path / "table.parquet").read_bytes())
     assert DataSource.of({**data, "parquet": str(copied)}).digest() == DataSource.of(data).digest()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "spark"])
+def test_a_test_part_that_changes_is_another_data(write, kind):
+    name = "table.csv" if kind == "csv" else "table.parquet"
+    places = {"label": "y", "test": write(table(5), f"test-{name}")}
+    place = write(table(), name)
+    places |= {"format": "parquet", "path": place} if kind == "spark" else {kind: place}
+    before = DataSource.of(places).digest()
+    assert before == DataSource.of(places).digest()
+    write(table(6), f"test-{name}")
+    assert DataSource.of(places).digest() != before
