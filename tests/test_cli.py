@@ -106,6 +106,7 @@ def test_a_run_shows_progress_a_table_and_leaves_its_files(folder, executor):
     assert {"study.yaml", "journal.jsonl", "result.json", "trials.csv", "best", "logs"} <= names
 
 
+@pytest.mark.long
 def test_every_executor_gives_one_table(folder):
     tables = []
     for executor, options in (

@@ -83,6 +83,7 @@ def test_one_trial_of_a_search_can_be_cancelled(folder):
     assert result["counts"] == {"COMPLETED": 7, "CANCELLED": 1}
 
 
+@pytest.mark.long
 def test_stopping_what_does_not_run_says_so(folder):
     (folder / "run").mkdir()
     missing = hpo("stop", "run", cwd=folder)

@@ -21,6 +21,7 @@ def test_a_training_is_what_fit_makes_of_the_same_batches(pool):
     assert {name: far for name, far in found.items() if not far < 1e-5} == {}
 
 
+@pytest.mark.long
 def test_other_models_train_as_by_fit_too(pool):
     found = in_trial_process(pool, trainings.other_models)
     assert {name: far for name, far in found.items() if not far < 1e-5} == {}

@@ -111,7 +111,10 @@ def options(folder):
     return {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL}
 
 
-@pytest.mark.parametrize("target", ["hpo-spark", "driver", "jvm", pytest.param("group", marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "target",
+    ["hpo-spark", "driver", pytest.param("jvm", marks=pytest.mark.long), pytest.param("group", marks=pytest.mark.long)],
+)
 def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, target):
     """Whoever gets it: the command; or under spark-submit its Python driver, its JVM, or all that it started."""
     process = start(tmp_path, under_submit=target != "hpo-spark")
