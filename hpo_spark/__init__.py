@@ -20,6 +20,7 @@ from hpo_spark.versions import __version__
 if TYPE_CHECKING:
     from hpo_spark.data import Dataset, DataSource
     from hpo_spark.errors import (
+        CannotFuse,
         ConfigError,
         DataError,
         EvaluationError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hpo_spark.executors.process import ProcessExecutor
     from hpo_spark.executors.serial import SerialExecutor
     from hpo_spark.executors.spark import SparkExecutor
+    from hpo_spark.fuse import Fuse
     from hpo_spark.objectives.context import Context
     from hpo_spark.objectives.function import FunctionObjective
     from hpo_spark.objectives.keras import KerasObjective
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "hpo_spark.data": ("DataSource", "Dataset"),
     "hpo_spark.errors": (
+        "CannotFuse",
         "ConfigError",
         "DataError",
         "EvaluationError",
@@ -68,6 +71,7 @@ _HOMES = {
     "hpo_spark.executors.process": ("ProcessExecutor",),
     "hpo_spark.executors.serial": ("SerialExecutor",),
     "hpo_spark.executors.spark": ("SparkExecutor",),
+    "hpo_spark.fuse": ("Fuse",),
     "hpo_spark.objectives.context": ("Context",),
     "hpo_spark.objectives.function": ("FunctionObjective",),
     "hpo_spark.objectives.keras": ("KerasObjective",),
@@ -83,6 +87,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Callback",
+    "CannotFuse",
     "Choice",
     "ConfigError",
     "Context",
@@ -93,6 +98,7 @@ __all__ = [
     "ExecutorLost",
     "Float",
     "FunctionObjective",
+    "Fuse",
     "HpoSparkError",
     "Int",
     "KerasObjective",

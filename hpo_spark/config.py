@@ -19,6 +19,7 @@ from hpo_spark.determinism import check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, DataError, JournalError, SpaceError
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.supervisor import Isolation
+from hpo_spark.fuse import Fuse
 from hpo_spark.known import read_point
 from hpo_spark.objectives import mlp
 from hpo_spark.objectives.function import FunctionObjective
@@ -131,6 +132,14 @@ class ConfirmSection(_Section):
     repeats: int = Field(3, gt=0)
 
 
+class FuseSection(_Section):
+    """``fuse``: how trials are trained together."""
+
+    max_group: int = Field(Fuse.max_group, ge=2)
+    memory_mb: float = Field(Fuse.memory_mb, gt=0, allow_inf_nan=False)
+    wait_s: float = Field(Fuse.wait_s, ge=0, allow_inf_nan=False)
+
+
 class FidelitySection(_Section):
     """``fidelity``: few epochs first, and more for the best."""
 
@@ -157,7 +166,7 @@ class FileModel(_Section):
     pruner: str | dict[str, Any] | None = None
     fidelity: FidelitySection | None = None
     confirm: ConfirmSection | None = None
-    fuse: Literal["auto", "off"] = "auto"
+    fuse: Literal["auto", "off"] | FuseSection = "auto"
     tracking: Any = []
     report: bool = True
 
@@ -369,6 +378,7 @@ class StudyFile:
                 reference_point=model.study.reference_point,
                 keep_models=model.study.keep_models,
                 confirm=confirm,
+                fuse=model.fuse if isinstance(model.fuse, str) else Fuse(**model.fuse.model_dump()),
                 tracking=model.tracking,
                 resume=resume,
                 force=force,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CannotFuse",
     "ConfigError",
     "DataError",
     "EnvironmentProblem",
@@ -143,6 +144,10 @@ class TaskNotPicklable(HpoSparkError, TypeError):
 
 class TaskNotRun(HpoSparkError, RuntimeError):
     """Spark could not run a task at all, and would not another time."""
+
+
+class CannotFuse(HpoSparkError, RuntimeError):
+    """Trials cannot be trained together, or would gain nothing by it; the message says why."""
 
 
 class TrialPruned(BaseException):

@@ -26,6 +26,7 @@ from typing import Any
 from hpo_spark.errors import TaskCancelled, TaskNotPicklable, TaskTimeout
 from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of
 from hpo_spark.executors.outcome import Report, reported
+from hpo_spark.groups import Member
 from hpo_spark.objectives.evaluate import MODEL_PART, Evaluated, Evaluation
 from hpo_spark.trial import Trial, TrialState
 
@@ -82,12 +83,19 @@ class TrialTasks:
         return future
 
     def count(self, futures: Iterable[Future[Any] | None]) -> int:
-        """How many tasks of these trials have not ended."""
-        return sum(future.n_open if isinstance(future, PartedTrial) else 1 for future in futures)
+        """How many tasks of these trials have not ended; a group of trials is one."""
+        futures = list(futures)
+        groups = {future.group for future in futures if isinstance(future, Member)}
+        alone = [future for future in futures if not isinstance(future, Member)]
+        return len(groups) + sum(future.n_open if isinstance(future, PartedTrial) else 1 for future in alone)
 
     def drop(self, futures: Sequence[Future[Any]]) -> None:
         """Cancel those trials that do not run yet."""
-        drop_tasks(self.executor, [future for future in futures if not isinstance(future, PartedTrial)])
+        members = [future for future in futures if isinstance(future, Member)]
+        for member in members:
+            member.drop()
+        tasks = [future for future in futures if not isinstance(future, PartedTrial | Member)]
+        drop_tasks(self.executor, [*tasks, *{member.group: member.group.future for member in members}.values()])
         for future in futures:
             if isinstance(future, PartedTrial) and not future.has_begun:
                 future.cancel()

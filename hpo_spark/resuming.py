@@ -51,7 +51,7 @@ def changes(before: StudyRecord, study: Mapping[str, Any], fingerprint: Mapping[
         top, _, inner = key.partition(".")
         name = inner.partition(".")[0]
         is_fixed = top in _FIXED or (top == "study" and name in _FIXED_IN_STUDY)
-        is_fixed = is_fixed or (top in ("searcher", "x0", "pruner", "fidelity") and is_deterministic)
+        is_fixed = is_fixed or (top in ("searcher", "x0", "pruner", "fidelity", "fuse") and is_deterministic)
         (found.refused if is_fixed else found.accepted).append(f"{key}: {_said(old)} -> {_said(new)}")
     for name, what in _CODE.items():
         old, new = before.fingerprint.get(name), fingerprint.get(name)

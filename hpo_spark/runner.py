@@ -39,6 +39,8 @@ from hpo_spark.errors import (
 from hpo_spark.executors.base import cancel_task, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
+from hpo_spark.fuse import Fuse
+from hpo_spark.groups import Groups, RunAlone, with_company, without_torn
 from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.parts import TrialTasks
@@ -100,6 +102,7 @@ class Runner:
         midway: What concerns trials while they run.
         lookahead: Trials in flight in deterministic mode; None for as many as the executor likes, in any order.
         confirm: What to train again at the end; None for nothing.
+        fuse: How trials are trained together, where the objective can do that; None for each alone.
 
     Attributes:
         trials: Those that have ended, in that order.
@@ -124,6 +127,7 @@ class Runner:
         midway: Midway,
         lookahead: int | None = None,
         confirm: Confirm | None = None,
+        fuse: Fuse | None = None,
     ) -> None:
         self.trials: list[Trial] = []
         self.repeats: list[Trial] = []
@@ -137,6 +141,7 @@ class Runner:
         self._searcher: Searcher | Ahead = searcher
         self._executor = executor
         self._tasks = TrialTasks(executor, evaluation, self.wake)
+        self._groups = Groups(executor, evaluation, fuse, None if lookahead is None else max(1, lookahead // 2))
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
@@ -159,6 +164,11 @@ class Runner:
         self._seeds: dict[int, int] = {}
         # What was asked for and does not fit into what is left of the epochs, while others may leave some of theirs.
         self._held: Proposal | None = None
+        # What a searcher that takes its time has proposed and that waits for company, and until when.
+        self._proposed: list[Proposal] = []
+        self._company_by: float | None = None
+        # What is about to be submitted.
+        self._taken: list[Trial] = []
         self._n_repeats = 0
         self._watch = LimitWatch(limits, directions[0] == "maximize", searcher.full_fidelity)
         self._unfinished_before: list[Trial] = []
@@ -189,7 +199,7 @@ class Runner:
     @property
     def _n_open(self) -> int:
         """Trials that were submitted and of which the searcher does not know how they ended."""
-        return len(self._in_flight) + len(self._early)
+        return len(self._in_flight) + len(self._early) + len(self._taken)
 
     def run(self) -> None:
         """Search until a limit is reached, the searcher has finished, or someone stops it."""
@@ -252,6 +262,8 @@ class Runner:
             seconds: For how long it has run.
         """
         self._seconds_before = seconds
+        if self._lookahead is not None:
+            unfinished = without_torn(unfinished, ended)
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
         self._n_submitted = sum(_counts(trial) for trial in (*ended, *unfinished))
         self._unfinished_before = list(unfinished)
@@ -275,7 +287,7 @@ class Runner:
             self._check_limits()
         if self._confirm is not None:
             self.confirmed = confirmed(self.trials, self._directions, self._confirm)
-        asked = [_as_asked(evaluated.trial) for evaluated in self._early.values()]
+        asked = [evaluated.trial.as_asked() for evaluated in self._early.values()]
         pending = [trial for trial in (*unfinished, *asked) if trial.repeat is None]
         for trial in pending:
             self._pending[self._key(trial)] = trial.number
@@ -325,6 +337,11 @@ class Runner:
 
     def _fill(self) -> None:
         """Submit trials until enough are in flight."""
+        self._ask()
+        self._submit_taken()
+
+    def _ask(self) -> None:
+        """Ask for as many trials as there is room for."""
         while self.reason is None:
             room = self._room
             if self._limits.max_trials is not None:
@@ -346,13 +363,20 @@ class Runner:
                     self._take(proposal)
             if self._n_repeats >= _MAX_REPEATS and not self._n_open:
                 self.reason = "the searcher proposes only what is known already"
+            if self._groups.fuse is None or self._lookahead is not None:
+                self._submit_taken()
 
     @property
     def _room(self) -> int:
-        """How many trials to submit now."""
+        """How many trials to ask for now."""
+        size = self._groups.size(self._searcher.learns, len(self.trials))
         if self._lookahead is not None:
-            return self._lookahead - self._n_open
-        return math.ceil((window_of(self._executor) - self.n_tasks) / self._tasks.n_parts)
+            room = self._lookahead - self._n_open
+            wave = room if self._groups.fuse is None else size - self._next_number % size  # the same after a resume
+            return wave if wave <= room else 0
+        if size > 1:  # what waits at a slot for a group that runs for seconds would only know less
+            return (slots_of(self._executor) - self.n_tasks) * size - len(self._taken)
+        return math.ceil((window_of(self._executor) - self.n_tasks) / self._tasks.n_parts) - len(self._taken)
 
     def _next_proposals(self, n: int) -> list[Proposal]:
         if self._held is not None:
@@ -361,13 +385,28 @@ class Runner:
         if self._enqueued:
             return [replace(self._searcher.adopt(self._enqueued.popleft()), origin=_ENQUEUED)]
         # One by one where epochs are counted: what does not fit must not take others with it.
-        return self._searcher.ask(n if self._limits.max_epochs is None else 1)
+        n = n if self._limits.max_epochs is None else 1
+        if self._groups.fuse is None or not isinstance(self._searcher, Ahead):
+            return self._searcher.ask(n)
+        return self._with_company(self._searcher, self._groups.fuse.wait_s, n)
+
+    def _with_company(self, searcher: Ahead, wait_s: float, n: int) -> list[Proposal]:
+        """What a slow searcher has proposed, once that is as much as is wanted or the first has waited long enough."""
+        self._proposed += searcher.ask(n - len(self._proposed))
+        if not self._proposed:
+            return []
+        now = time.monotonic()
+        self._company_by = self._company_by or now + wait_s
+        if len(self._proposed) < n and now < self._company_by and searcher.may_propose:
+            return []
+        proposed, self._proposed, self._company_by = self._proposed, [], None
+        return proposed
 
     def _has_epochs_for(self, proposal: Proposal) -> bool:
         """Whether there are epochs left for a proposal; ends the search where there will be none."""
         running = (trial for trial, _ in self._in_flight.values())
         early = (evaluated.trial for evaluated in self._early.values())
-        n_taken = sum(map(self._midway.epochs_of, (*running, *early)))
+        n_taken = sum(map(self._midway.epochs_of, (*running, *early, *self._taken)))
         if (left := self._watch.epochs_left) is None or self._midway.epochs_of(proposal) <= left - n_taken:
             return True
         if not self._n_open:
@@ -375,7 +414,7 @@ class Runner:
         return False
 
     def _take(self, proposal: Proposal) -> None:
-        """Serve a proposal from the record, have it wait for its twin that runs, or submit it."""
+        """Serve a proposal from the record, have it wait for its twin that runs, or make it a trial to submit."""
         key = self._key(proposal)
         if (known := self._record.get(key)) is not None:
             self._n_repeats += 1
@@ -402,7 +441,7 @@ class Runner:
             )
             if proposal.origin == _ENQUEUED:
                 self._searcher.expect(trial)
-            self._submit(trial)
+            self._taken.append(trial)
 
     def _seed_of(self, number: int, parent: int | None) -> int:
         """A trial's seed: its own, or its parent's, so that the two trainings are one."""
@@ -413,24 +452,65 @@ class Runner:
     def _serve(self, known: Trial, proposal: Proposal) -> None:
         self._searcher.tell(replace(known, token=proposal.token, origin=proposal.origin))
 
+    def _submit_taken(self) -> None:
+        """Submit what was asked for; together what can be trained together."""
+        trials, self._taken = self._taken, []
+        groups = self._groups.form(trials, max(1, slots_of(self._executor) - self.n_tasks))
+        if len(groups) == len(trials):
+            for trial in trials:
+                self._submit(trial)
+            return
+        marked = {
+            trial.number: replace(trial, group=[group[0].number, len(group)] if len(group) > 1 else None)
+            for group in groups
+            for trial in group
+        }
+        for trial in trials:
+            self._announce(marked[trial.number])
+        for group in groups:
+            self._hand_over([marked[trial.number] for trial in group])
+
     def _submit(self, trial: Trial) -> None:
+        """Submit a trial alone."""
+        self._announce(trial)
+        self._hand_over([trial])
+
+    def _announce(self, trial: Trial) -> None:
+        """Tell that a trial is about to be submitted."""
         with self._lock:
             self._in_flight[trial.number] = trial, None
         self._listener.on_ask(trial, len(self.trials))
-        if trial.number in self._cancelled or self._stopped:
+
+    def _hand_over(self, trials: Sequence[Trial]) -> None:
+        """Hand announced trials to the executor as one task; those among them that have ended only keep company."""
+        for trial in [trial for trial in trials if trial.number in self._cancelled or self._stopped]:
             with self._lock:
-                del self._in_flight[trial.number]
-            self._settle(self._unfinished(trial, CancelledError()))
+                announced = self._in_flight.pop(trial.number, None)
+            if announced is not None:
+                self._settle(self._unfinished(trial, CancelledError()))
+        wanted = [trial for trial in trials if trial.number not in self._cancelled and not self._stopped]
+        if not wanted:
             return
+        first = wanted[0]
+
+        def known() -> Sequence[Sequence[float]]:
+            # Of the repeats it shows at the end which one's model is wanted.
+            return [] if first.repeat is not None else self.leaders.values_for(first)
+
         self._in_objective = isinstance(self._executor, SerialExecutor)
-        # Of the repeats it shows at the end which one's model is wanted.
-        future = self._tasks.submit(
-            trial,
-            lambda: [] if trial.repeat is not None else self.leaders.values_for(trial),
-            self._midway.checkpoint_of(trial),
-        )
+        if len(wanted) > 1:
+            futures = self._groups.submit(wanted, known)
+        else:
+            futures = [self._tasks.submit(first, known, self._midway.checkpoint_of(first))]
         self._in_objective = False
+        for trial, future in zip(wanted, futures, strict=True):
+            self._follow(trial, future)
+
+    def _follow(self, trial: Trial, future: Future[Evaluated]) -> None:
+        """Have the loop woken when a trial has ended."""
         with self._lock:
+            if trial.number not in self._in_flight:
+                return
             self._in_flight[trial.number] = trial, future
             late = trial.number in self._cancelled
             if self._stopped:
@@ -447,10 +527,8 @@ class Runner:
         """Sleep until something happens, and deal with it."""
         if self._events.empty():
             self._listener.on_idle()
-        limit = self._limits.timeout_s
-        timeout = None if limit is None or self.reason else max(0.0, limit - self.seconds)
         try:
-            number = self._events.get(timeout=timeout)
+            number = self._events.get(timeout=self._patience_s)
         except queue.Empty:
             self._check_limits()
             return
@@ -461,6 +539,15 @@ class Runner:
             raise KeyboardInterrupt
         if number is not None:
             self._end(number)
+
+    @property
+    def _patience_s(self) -> float | None:
+        """For how long nothing needs to be done unless something happens; None for ever."""
+        if self.reason is not None:
+            return None
+        left = [] if self._limits.timeout_s is None else [self._limits.timeout_s - self.seconds]
+        left += [] if self._company_by is None else [self._company_by - time.monotonic()]
+        return max(0.0, min(left)) if left else None
 
     def _end(self, number: int) -> None:
         """A future is done: find out what it means and tell everyone."""
@@ -474,11 +561,19 @@ class Runner:
             raise error
         if error is None:
             self._settle(future.result())
+        elif isinstance(error, RunAlone):
+            if self._is_wanted(trial):
+                logger.debug("trial %d runs again, alone: %s", number, error)
+                self._submit(replace(trial, group=None))
+            else:
+                self._settle(self._unfinished(trial, CancelledError()))
         elif self._may_retry(trial, error):
-            logger.warning("trial %d: %s; it runs again in a fresh process", number, error)
+            # Of a group its end was told.
+            level = logging.WARNING if trial.group is None else logging.DEBUG
+            logger.log(level, "trial %d: %s; it runs again in a fresh process", number, error)
             report = report_of(error)
             n_lost = report.n_lost if report else 0
-            self._submit(replace(trial, attempt=trial.attempt + n_lost + 1))
+            self._submit(replace(trial, attempt=trial.attempt + n_lost + 1, group=None))
         else:
             self._settle(self._unfinished(trial, error))
 
@@ -486,8 +581,10 @@ class Runner:
         if not isinstance(error, WorkerCrashed):
             return False
         self._crashes[trial.number] += 1
-        wanted = trial.number not in self._cancelled and not self._stopped and not self._is_ending
-        return self._crashes[trial.number] < _MAX_CRASHES and wanted
+        return self._crashes[trial.number] < _MAX_CRASHES and self._is_wanted(trial)
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        return trial.number not in self._cancelled and not self._stopped and not self._is_ending
 
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
         """The trial of a task that came back without one."""
@@ -528,10 +625,22 @@ class Runner:
         """
         if self.reason is not None and self._lookahead is None:
             return
-        for trial in self._unfinished_before:
-            # The others' turn comes when the search is over, where the order of the numbers does not matter.
-            if not self._stopped and (trial.repeat is None or self._lookahead is not None):
-                self._submit(replace(trial, attempt=trial.attempt + 1))
+        # The repeats' turn comes when the search is over, where the order of the numbers does not matter.
+        again = [
+            replace(trial, attempt=trial.attempt + 1)
+            for trial in self._unfinished_before
+            if trial.repeat is None or self._lookahead is not None
+        ]
+        if self._stopped:
+            return
+        if self._lookahead is None:
+            self._taken = [replace(trial, group=None) for trial in again]
+            self._submit_taken()
+            return
+        for trial in again:
+            self._announce(trial)
+        for group in with_company(again, [*self.trials, *(evaluated.trial for evaluated in self._early.values())]):
+            self._hand_over(group)
 
     def _repeat_best(self) -> None:
         """Train the best configurations again, with other seeds; unless somebody has stopped the search."""
@@ -546,13 +655,14 @@ class Runner:
             while wanted and not self._stopped and self._room > 0:
                 original, repeat = wanted.popleft()
                 if (trial := begun.get((original.number, repeat))) is not None:
-                    self._submit(replace(trial, attempt=trial.attempt + 1))
+                    self._taken.append(replace(trial, attempt=trial.attempt + 1, group=None))
                     continue
                 number = self._next_number
                 self._next_number += 1
                 seed = derive_seed(self._seed, number)
                 origin = origin_of(original, repeat)
-                self._submit(Trial(number, original.params, seed, original.fidelity, origin=origin))
+                self._taken.append(Trial(number, original.params, seed, original.fidelity, origin=origin))
+            self._submit_taken()
             self._wait()
         self._deal_with_rest()
         self.confirmed = confirmed(self.trials, self._directions, self._confirm)
@@ -646,11 +756,4 @@ def _redacted(evaluated: Evaluated) -> Evaluated:
         trial=replace(trial, error=error, metrics=redact_all(trial.metrics)),
         output=redact(evaluated.output),
         model_problem=None if problem is None else redact(problem),
-    )
-
-
-def _as_asked(trial: Trial) -> Trial:
-    """A trial as it was when it was asked for."""
-    return Trial(
-        trial.number, trial.params, trial.seed, trial.fidelity, trial.parent, origin=trial.origin, token=trial.token
     )

@@ -28,6 +28,7 @@ from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.final import identity_of, score_test_part, train_again
 from hpo_spark.fingerprint import fingerprint
+from hpo_spark.fuse import check_fuse
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.journal import Journal, Lease, StudyRecord, has_journal, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
@@ -128,6 +129,9 @@ class Study:
             value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
         tracking: Whom to tell of the search: ``"tensorboard"``, ``"mlflow"``,
             ``{"mlflow": {"uri": ..., "experiment": ..., "register": ...}}``, or a list of these.
+        fuse: Whether trials that can be trained together are, where the objective offers that (``"auto"``), or each
+            trial is trained alone (``"off"``); or a mapping of the options ``max_group``, ``memory_mb`` and ``wait_s``
+            of `Fuse`.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -160,6 +164,7 @@ class Study:
         keep_models: int = DEFAULT_KEEP_MODELS,
         confirm: Confirm | Mapping[str, Any] | None = None,
         tracking: TrackingChoice = None,
+        fuse: Any = "auto",
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -173,6 +178,7 @@ class Study:
         self.reference_point = check_reference_point(reference_point, self.directions)
         self.keep_models = _check_keep_models(keep_models)
         self.confirm = check_confirm(confirm, self.directions)
+        self.fuse = check_fuse(fuse)
         self.out = None if out is None else open_storage(out)
         if resume and self.out is None:
             raise ConfigError("resume needs out, the run folder of the study to go on with.")
@@ -368,6 +374,7 @@ class Study:
                 self._midway,
                 self._lookahead,
                 self.confirm,
+                self.fuse,
             )
         if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
             evaluation.check_pickling()
@@ -441,6 +448,7 @@ class Study:
             "pruner": describe_choice(self._pruner_choice),
             "fidelity": None if self.fidelity is None else {**self.fidelity},
             "confirm": None if self.confirm is None else vars(self.confirm),
+            "fuse": "off" if self.fuse is None else vars(self.fuse),
             "objective": describe_objective(self.objective),
             "tracking": self._tracking.describe(),
         }

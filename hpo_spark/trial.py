@@ -48,6 +48,8 @@ class Trial:
         metrics: Everything that the objective measured, by name.
         thresholds: What stops it early, as `hpo_spark.pruners.Thresholds` has it; None for nothing. It travels with the
             trial, and is recorded when that is asked for.
+        group: Where several trials are one task: the number of the first of them, and how many they are; None for a
+            trial that is evaluated alone.
         curve: What it reported on its way: ``[step, value]`` pairs; what it was stopped at too.
         started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
         seconds: How long it took there.
@@ -75,6 +77,7 @@ class Trial:
     origin: dict[str, Any] | None = None
     token: Any = None
     thresholds: dict[str, Any] | None = None
+    group: list[int] | None = None
 
     @property
     def value(self) -> float | None:
@@ -111,6 +114,11 @@ class Trial:
     def reason(self) -> str | None:
         """The first line of the error."""
         return self.error.strip().splitlines()[0] if self.error and self.error.strip() else None
+
+    def as_asked(self) -> Trial:
+        """The trial as it was when it was asked for."""
+        kept = ("number", "params", "seed", "fidelity", "parent", "origin", "token", "thresholds", "group")
+        return Trial(**{name: getattr(self, name) for name in kept})
 
     def to_record(self) -> dict[str, Any]:
         """All fields as a dict of plain values."""

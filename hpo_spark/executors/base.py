@@ -2,7 +2,8 @@
 
 A study works with any `concurrent.futures.Executor`. Where an executor has them, it also uses ``slots`` (how many tasks
 run at once), ``window`` (how many to keep in flight), ``cancel`` (end a task that already runs), ``drop`` (cancel
-those that were handed on but do not run yet) and ``share`` (have tasks find a file wherever they run).
+those that were handed on but do not run yet), ``share`` (have tasks find a file wherever they run) and
+``submit_within`` (give a task a multiple of the time that others have).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from hashlib import blake2b
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from hpo_spark.executors.shared import LocalPath, Shared
 from hpo_spark.executors.supervisor import Function, Isolation
@@ -31,13 +32,18 @@ __all__ = [
     "drop_tasks",
     "executors_of",
     "fill_on_hosts",
+    "memory_of",
     "prestart",
     "share_files",
     "slots_of",
+    "submit_within",
     "unshare_files",
     "watch_size",
     "window_of",
 ]
+
+
+T = TypeVar("T")
 
 
 def slots_of(executor: Executor) -> int:
@@ -63,6 +69,21 @@ def window_of(executor: Executor) -> int:
     """How many tasks to keep in flight; where an executor does not say, as many as it has slots."""
     window = getattr(executor, "window", None)
     return window if isinstance(window, int) else slots_of(executor)
+
+
+def memory_of(executor: Executor) -> float | None:
+    """The memory that a task may use, in MB of 10^6 bytes; None for no limit, or none that is known."""
+    memory_mb = getattr(executor, "memory_mb", None)
+    return None if memory_mb is None else float(memory_mb)
+
+
+def submit_within(executor: Executor, factor: float, function: Callable[..., T], *args: Any) -> Future[T]:
+    """Submit a task that may take ``factor`` times as long as the executor's others, where these have a limit."""
+    submit = getattr(executor, "submit_within", None)
+    if callable(submit):
+        future: Future[T] = submit(factor, function, *args)
+        return future
+    return executor.submit(function, *args)
 
 
 def cancel_task(executor: Executor, future: Future[Any]) -> None:

@@ -9,7 +9,7 @@ import time
 import weakref
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -39,10 +39,11 @@ _task_numbers = count()
 
 @dataclass(eq=False)
 class Task:
-    """A submitted call: what travels, and where it stands."""
+    """A submitted call: what travels, how many times the usual time it may take, and where it stands."""
 
     function: Function
     arguments: bytes
+    factor: float = 1.0
     number: int = field(default_factory=lambda: next(_task_numbers))
     running: bool = False
     cancelled: bool = False
@@ -91,11 +92,20 @@ class PooledExecutor(Executor):
 
         Where thousands of tasks wait already, this waits until there is room; never in a callback of a future.
         """
+        return self._submit(1.0, fn, args, kwargs)
+
+    def submit_within(self, factor: float, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The same for a call that may take ``factor`` times as long as others, where these have a time limit."""
+        return self._submit(factor, fn, args, kwargs)
+
+    def _submit(
+        self, factor: float, fn: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Future[T]:
         what: Task | Exception
         try:
             with self._lock:
                 function = self._functions.pickled(fn)
-            what = Task(function, dump_arguments(fn, args, kwargs))
+            what = Task(function, dump_arguments(fn, args, kwargs), factor)
         except Exception as error:
             what = error
         future: Future[T] = Future()

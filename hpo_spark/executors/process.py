@@ -43,6 +43,7 @@ class ProcessExecutor(PooledExecutor):
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, memory_mb=memory_mb)
         self.task_timeout_s = task_timeout_s
+        self.memory_mb = memory_mb
         self._limits = TaskLimits(task_timeout_s, memory_mb)
         self._isolation = check_isolation(isolation)
         self._local = threading.local()
@@ -69,7 +70,7 @@ class ProcessExecutor(PooledExecutor):
         with self._lock:
             self._busy[task.number] = process
         try:
-            return process.run(task.function, task.arguments, self._limits)
+            return process.run(task.function, task.arguments, self._limits.times(task.factor))
         finally:
             with self._lock:
                 del self._busy[task.number]

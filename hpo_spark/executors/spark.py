@@ -98,6 +98,7 @@ class SparkExecutor(PooledExecutor):
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
         self._context = _context_of(spark)
         self.task_timeout_s = task_timeout_s
+        self.memory_mb = memory_mb
         self._limits = TaskLimits(task_timeout_s, memory_mb)
         self._isolation = check_isolation(isolation)
         self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
@@ -297,7 +298,7 @@ class SparkExecutor(PooledExecutor):
             trial_task = TrialTask(
                 self._broadcast(task.function),
                 task.arguments,
-                self._limits,
+                self._limits.times(task.factor),
                 self._isolation,
                 self._versions,
                 n_lost,

@@ -68,6 +68,10 @@ class TaskLimits:
     timeout_s: float | None = None
     memory_mb: float | None = None
 
+    def times(self, factor: float) -> TaskLimits:
+        """The same with so many times the seconds."""
+        return self if self.timeout_s is None or factor == 1 else replace(self, timeout_s=factor * self.timeout_s)
+
 
 class TrialProcess:
     """A process that runs calls one after the other and is started again when it is gone.

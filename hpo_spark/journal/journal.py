@@ -24,7 +24,7 @@ NAME = "journal.jsonl"
 # Seconds to wait for a disk that is full or a mount that has gone, and between two tries.
 _PATIENCE_S = 60.0
 _PAUSE_S = 1.0
-_ASKED = ("number", "params", "fidelity", "seed", "parent", "attempt", "origin", "token", "thresholds")
+_ASKED = ("number", "params", "fidelity", "seed", "parent", "attempt", "origin", "token", "thresholds", "group")
 
 
 class Journal:

@@ -16,7 +16,6 @@ import numpy as np
 
 from hpo_spark import output
 from hpo_spark.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from hpo_spark.errors import TrialPruned
 from hpo_spark.models import ModelPlace, Sent
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
@@ -117,50 +116,73 @@ class Evaluation:
             part: Number of the part, or `MODEL_PART`; None for the whole.
         """
         trial = replace(trial, attempt=trial.attempt + n_lost_attempts())
-        load_data = getattr(getattr(self.objective, "data", None), "load", None)
-        context = Context(
+        context = self.context(trial, checkpoint, functools.partial(self.keeps, known))
+        started, clock = time.time(), time.perf_counter()
+        outcome: Any = None
+        try:
+            with seeded_alone(trial.seed):
+                outcome = self._outcome({**self.fixed, **trial.params}, context, part)
+        except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
+            if isinstance(error, KeyboardInterrupt) and not is_worker():
+                raise  # somebody pressed Ctrl-C
+            outcome = error
+        return self.conclude(trial, context, outcome, started, time.perf_counter() - clock, part)
+
+    def context(self, trial: Trial, checkpoint: str | None, keeps: Callable[[Sequence[float]], bool]) -> Context:
+        """What the objective gets to know of a trial, on its worker.
+
+        Args:
+            trial: The trial, with the attempt that this is.
+            checkpoint: The file of the run folder that it goes on from; None to begin from the start.
+            keeps: Tells whether a trial of such values keeps its model.
+        """
+        return Context(
             trial,
             self.study_seed,
-            load_data,
-            functools.partial(self.keeps, known),
+            getattr(getattr(self.objective, "data", None), "load", None),
+            keeps,
             self.deterministic,
             Reporter(self.midway, trial, renews=not self.deterministic and trial.repeat is None),
             functools.partial(self._load_checkpoint, trial, checkpoint),
             self._may_be_promoted(trial),
         )
-        started, clock = time.time(), time.perf_counter()
-        printed, outcome = "", None
-        try:
-            with seeded_alone(trial.seed):
-                params = {**self.fixed, **trial.params}
-                outcome = self._outcome(params, context, part)
-            if context.pruned is not None:
-                raise TrialPruned(context.pruned)
-            ended: dict[str, Any] = {"state": TrialState.COMPLETED}
-            if part is None:
+
+    def conclude(
+        self, trial: Trial, context: Context, outcome: Any, started: float, seconds: float, part: int | None = None
+    ) -> Evaluated:
+        """The trial that an outcome makes.
+
+        Args:
+            trial: The trial, with the attempt that this is.
+            context: What the objective had for it.
+            outcome: What the objective returned, or the exception that it raised.
+            started: When it began, seconds since the epoch.
+            seconds: How long it took.
+            part: As for a call.
+        """
+        printed = ""
+        ended: dict[str, Any] = {"state": TrialState.COMPLETED}
+        error = outcome if isinstance(outcome, BaseException) else None
+        if error is None and context.pruned is None and part is None:
+            try:
                 values, metrics = self._read(outcome)
+            except Exception as unreadable:
+                error = unreadable
+            else:
                 if trial.fidelity is not None:
                     metrics.setdefault("epochs", trial.fidelity - context.start)
                 ended |= {"values": values, "metrics": metrics}
-        except BaseException as error:  # SystemExit too: an objective that exits fails its trial, not the study
-            if isinstance(error, KeyboardInterrupt) and not is_worker():
-                raise  # somebody pressed Ctrl-C
-            if context.pruned is not None:
-                ended = {"state": TrialState.PRUNED, "error": f"Pruned: {context.pruned}."}
-            else:
-                printed = output.printed()
-                ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
+        if context.pruned is not None:
+            ended = {"state": TrialState.PRUNED, "error": f"Pruned: {context.pruned}."}
+        elif error is not None:
+            printed = output.printed()
+            ended = {"state": TrialState.FAILED, "error": _describe(error, output.end_of(printed))}
         finished = replace(
-            trial,
-            **ended,
-            curve=context.curve,
-            started=started,
-            seconds=time.perf_counter() - clock,
-            host=socket.gethostname(),
+            trial, **ended, curve=context.curve, started=started, seconds=seconds, host=socket.gethostname()
         )
         sent = Sent()
         # An objective need not have asked whether its trial may lead.
-        if part == MODEL_PART or (finished.values and self.keeps(known, finished.values)):
+        if part == MODEL_PART or (finished.values and context.keeps_model(finished.values)):
             sent = self._send(finished, context)
         return Evaluated(
             finished,
@@ -168,7 +190,7 @@ class Evaluation:
             printed,
             sent.name,
             sent.problem,
-            outcome=outcome if part is not None else None,
+            outcome=None if part is None or error is not None else outcome,
             checkpoint=self._write_checkpoint(finished, context),
         )
 

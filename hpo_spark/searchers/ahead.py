@@ -75,6 +75,11 @@ class Ahead:
         return self._searcher.full_fidelity
 
     @property
+    def learns(self) -> bool:
+        """Whether what the searcher proposes depends on how trials ended."""
+        return self._searcher.learns
+
+    @property
     def may_propose(self) -> bool:
         """Whether something may come without another tell."""
         with self._changed:

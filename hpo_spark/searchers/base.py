@@ -58,12 +58,14 @@ class Searcher(ABC):
         outdated: Numbers of trials whose checkpoint no proposal will continue from any more; the study takes them out.
         several_objectives: Whether it can search for more than one objective.
         relearns: Whether a configuration that is told again, at a higher fidelity, replaces what was told before.
+        learns: Whether what it proposes depends on how trials ended, so that it does better when asked for few at once.
         is_slow: Whether an ask can take so long that it is made in a thread of its own.
     """
 
     name: ClassVar[str]
     several_objectives: ClassVar[bool] = False
     relearns: ClassVar[bool] = False
+    learns: ClassVar[bool] = True
     is_slow: bool = False
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:

@@ -57,6 +57,7 @@ class SobolSearcher(_DesignSearcher):
     """Takes the points of a scrambled Sobol' sequence, which stay even however many are taken."""
 
     name = "sobol"
+    learns = False
 
     def __init__(self, space: SearchSpace, directions: Sequence[Direction] = ("maximize",), seed: int = 0) -> None:
         super().__init__(space, directions, seed)
@@ -78,6 +79,7 @@ class LatinHypercubeSearcher(_DesignSearcher):
     """
 
     name = "lhs"
+    learns = False
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class GridSearcher(SequentialSearcher):
     """
 
     name = "grid"
+    learns = False
     several_objectives = True
 
     def __init__(

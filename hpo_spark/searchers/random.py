@@ -17,6 +17,7 @@ class RandomSearcher(SequentialSearcher):
     """Draws each configuration on its own, never the same twice; ends when a finite space is used up."""
 
     name = "random"
+    learns = False
     several_objectives = True
 
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
