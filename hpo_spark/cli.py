@@ -382,7 +382,8 @@ def _search(study: Study, file: StudyFile, pool: Executor, console: Console, qui
 def _n_trials(file: StudyFile, study: Study) -> int | None:
     """Trials that there will be, repeats included; None where nobody knows."""
     limit, confirm = file.limits.max_trials, study.confirm
-    return limit if limit is None or confirm is None else limit + confirm.top_k * confirm.repeats
+    on_top = 0 if confirm is None or confirm.in_budget else confirm.top_k * confirm.repeats
+    return None if limit is None else limit + on_top
 
 
 class _Draws(Callback):

@@ -130,6 +130,7 @@ class ConfirmSection(_Section):
 
     top_k: int = Field(5, gt=0)
     repeats: int = Field(3, gt=0)
+    in_budget: bool = False
 
 
 class FuseSection(_Section):

@@ -28,13 +28,36 @@ class Confirm:
     Attributes:
         top_k: How many of the best configurations; 1 or more.
         repeats: How often each, with another seed every time; 1 or more, and best an odd number.
+        in_budget: Whether the repeats are among the ``max_trials`` of the search, which then proposes fewer, instead of
+            on top of them.
     """
 
     top_k: int = 5
     repeats: int = 3
+    in_budget: bool = False
+
+    @property
+    def n_reserved(self) -> int:
+        """How many of the search's trials are kept for repeats."""
+        return self.top_k * self.repeats if self.in_budget else 0
+
+    def check_budget(self, max_trials: int | None) -> None:
+        """Find out whether a limit leaves something to search with.
+
+        Raises:
+            ConfigError: If it does not, or there is none to take the repeats from.
+        """
+        if self.in_budget and (max_trials is None or max_trials < 2 * self.n_reserved):
+            raise ConfigError(
+                f"confirm: in_budget takes {self.n_reserved} repeats (top_k={self.top_k}, repeats={self.repeats}) from "
+                f"max_trials, which must be at least twice as many, got max_trials={max_trials}; search longer, repeat "
+                "less, or have the repeats on top with in_budget: false."
+            )
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        if not isinstance(self.in_budget, bool):
+            raise ConfigError(f"confirm: in_budget must be true or false, got in_budget={self.in_budget!r}.")
+        for name, value in (("top_k", self.top_k), ("repeats", self.repeats)):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"confirm: {name} must be a whole number of 1 or more, got {name}={value!r}.")
 
@@ -92,7 +115,7 @@ def check_confirm(confirm: Confirm | Mapping[str, Any] | None, directions: Seque
     """
     if isinstance(confirm, Mapping):
         if unknown := [key for key in confirm if key not in Confirm.__dataclass_fields__]:
-            raise ConfigError(f"confirm takes the keys top_k and repeats, got {unknown[0]!r}.")
+            raise ConfigError(f"confirm takes the keys {list(Confirm.__dataclass_fields__)}, got {unknown[0]!r}.")
         confirm = Confirm(**confirm)
     if confirm is not None and not isinstance(confirm, Confirm):
         raise ConfigError(f"confirm must be a mapping such as {{'top_k': 5, 'repeats': 3}}, got {confirm!r}.")

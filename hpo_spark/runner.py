@@ -345,9 +345,10 @@ class Runner:
         while self.reason is None:
             room = self._room
             if self._limits.max_trials is not None:
-                if self._n_submitted >= self._limits.max_trials:
+                left = self._limits.max_trials - (self._confirm.n_reserved if self._confirm else 0) - self._n_submitted
+                if left <= 0:
                     self.reason = f"max_trials={self._limits.max_trials} is reached"
-                room = min(room, self._limits.max_trials - self._n_submitted)
+                room = min(room, left)
             if room <= 0:
                 return
             proposals = self._next_proposals(room)
@@ -361,9 +362,11 @@ class Runner:
                     return
                 if self.reason is None:
                     self._take(proposal)
+                if self._groups.fuse is None:
+                    self._submit_taken()
             if self._n_repeats >= _MAX_REPEATS and not self._n_open:
                 self.reason = "the searcher proposes only what is known already"
-            if self._groups.fuse is None or self._lookahead is not None:
+            if self._lookahead is not None:
                 self._submit_taken()
 
     @property

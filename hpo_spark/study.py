@@ -126,7 +126,8 @@ class Study:
             first; for one, the best trial's is kept. 0 for none.
         confirm: Once the search has ended, train the ``top_k`` best configurations again, each as many times as
             ``repeats``, with other seeds; the best mean wins, and the best trial is then the winner's repeat of median
-            value. That comes on top of the limits, for one objective; a mapping of the two, or a `Confirm`.
+            value. That comes on top of the limits, or out of ``max_trials`` with ``in_budget``; for one objective; a
+            mapping of the three, or a `Confirm`.
         tracking: Whom to tell of the search: ``"tensorboard"``, ``"mlflow"``,
             ``{"mlflow": {"uri": ..., "experiment": ..., "register": ...}}``, or a list of these.
         fuse: Whether trials that can be trained together are, where the objective offers that (``"auto"``), or each
@@ -332,6 +333,8 @@ class Study:
             check_no_clock({"timeout_s": timeout_s})
         if not limits.any_given and not self.searcher.ends:
             limits = replace(limits, max_trials=_DEFAULT_TRIALS)
+        if self.confirm is not None:
+            self.confirm.check_budget(limits.max_trials)
         with self._lock:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")

@@ -349,3 +349,18 @@ def test_a_table_tells_repeats_and_a_warm_start_leaves_them_out(pool, tmp_path):
         study.searcher.tell = told.append
         study.run(pool, 1)
         assert [trial.number for trial in told if trial.number < 0] == [-1 - place for place in range(12)]
+
+
+def test_repeats_in_the_budget_are_taken_from_the_trials(pool):
+    result = run(pool, max_trials=40, confirm={"top_k": 5, "repeats": 2, "in_budget": True})
+    assert len(result.trials) == 40
+    assert len(of_search(result)) == 30
+    assert len(result.confirmed) == 5
+
+
+@pytest.mark.parametrize("max_trials", [19, None])
+def test_a_budget_that_leaves_too_little_to_search_is_refused(max_trials):
+    with pytest.raises(ConfigError, match="at least twice as many, got max_trials"):
+        Study(SPACE, noisy, "random", confirm={"top_k": 5, "repeats": 2, "in_budget": True}).run(
+            SerialExecutor(), max_trials, timeout_s=5
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.searching import peer_hyperopt, peer_optuna, peer_skopt
+from benchmarks.searching import confirming, peer_hyperopt, peer_optuna, peer_skopt, runs
 from benchmarks.searching.problem import Asked
 from hpo_spark import Float, SearchSpace
 from hpo_spark.errors import ConfigError
@@ -22,15 +22,17 @@ class Method:
 
     Attributes:
         make: Makes a searcher for a space and a seed.
-        module: Where its code is, for the fingerprint of its results.
+        modules: Where its code is, for the fingerprint of its results.
         max_seeds: Most seeds, for what would take too long.
         max_evaluations: Most evaluations, likewise.
+        regrets: One search, as `runs.regrets`.
     """
 
     make: Callable[[SearchSpace, int], Asked]
-    module: str
+    modules: tuple[str, ...]
     max_seeds: int | None = None
     max_evaluations: int | None = None
+    regrets: Callable[..., list[float]] = runs.regrets
 
     @property
     def is_slow(self) -> bool:
@@ -52,7 +54,7 @@ def own(choice: str | Mapping[str, Any]) -> Method:
     """
     name = choice if isinstance(choice, str) else choice["name"]
     searcher = make_searcher(choice, SearchSpace(x=Float(0, 1)), ("minimize",), 0)
-    return Method(partial(_make_own, choice), type(searcher).__module__, _MAX_SEEDS.get(name))
+    return Method(partial(_make_own, choice), (type(searcher).__module__,), _MAX_SEEDS.get(name))
 
 
 def _make_own(choice: str | Mapping[str, Any], space: SearchSpace, seed: int) -> Asked:
@@ -72,11 +74,12 @@ def _all_own() -> dict[str, Method]:
 
 
 def _peer(cls: type, max_seeds: int | None = None, max_evaluations: int | None = None, **options: Any) -> Method:
-    return Method(partial(cls, **options), cls.__module__, max_seeds, max_evaluations)
+    return Method(partial(cls, **options), (cls.__module__,), max_seeds, max_evaluations)
 
 
 METHODS = {
     **_all_own(),
+    "evolution+confirm": Method(confirming.make, confirming.MODULES, regrets=confirming.regrets),
     "direct:hyperopt": _peer(peer_hyperopt.HyperoptPeer),
     "direct:optuna": _peer(peer_optuna.OptunaPeer),
     "direct:optuna-distinct": _peer(peer_optuna.OptunaPeer, repeats=False),

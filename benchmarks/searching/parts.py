@@ -13,10 +13,12 @@ from benchmarks.searching.methods import METHODS, Method, own
 from benchmarks.searching.results import Record, Row
 from benchmarks.searching.workers import Barrier
 
-__all__ = ["BATCHES", "BUDGETS", "GENERATIONS", "MAIN", "PARTS", "Part", "measure", "part_of"]
+__all__ = ["BATCHES", "BUDGETS", "CONFIRMED", "GENERATIONS", "MAIN", "PARTS", "Part", "measure", "part_of"]
 
 # The searcher that the others are compared with.
 MAIN = "evolution"
+# The same with repeats of its best among the evaluations: what noise is left to it.
+CONFIRMED = "evolution+confirm"
 BUDGETS = {"tables": (25, 50, 100, 200), "bbob": (50, 100, 200)}
 _N_WORKERS = 8
 # What waits where workers are simulated: generations, by what the report calls them, and the main one in batches.
@@ -27,7 +29,7 @@ _CHECKPOINTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200)
 # The methods that COCO's functions are for unless others are named: each run costs as much as one on a table, and there
 # are more of them.
 _ON_BBOB = ("evolution", "genetic", "cmaes", "random", "ensemble", "direct:optuna", "direct:hyperopt")
-_NO_COST = {"direct:skopt-gp", "direct:optuna-distinct", "grid", "lhs", "random", "sobol"}
+_NO_COST = {CONFIRMED, "direct:skopt-gp", "direct:optuna-distinct", "grid", "lhs", "random", "sobol"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Part:
     def record(self, name: str) -> Record:
         """An empty record of a method, as this code and these libraries would make it."""
         method = self.methods[name]
-        modules = [*self.modules, method.module]
+        modules = [*self.modules, *method.modules]
         settings = self.settings | ({"most": method.max_evaluations} if method.max_evaluations else {})
         return Record(fingerprint.versions(modules), fingerprint.code(modules), settings)
 
@@ -77,7 +79,7 @@ def measure(name: str, quick: bool, method: str, problem: str, seed: int) -> tup
 def _regrets(module: Any, method: Method, problem: str, seed: int, settings: dict[str, Any]) -> Row:
     checkpoints = _within(settings["checkpoints"], method)
     with module.open_problem(problem) as opened:
-        return runs.regrets(method.make(opened.space, seed), opened, seed, checkpoints)
+        return method.regrets(method.make(opened.space, seed), opened, seed, checkpoints)
 
 
 def _simulated(method: Method, problem: str, seed: int, settings: dict[str, Any]) -> Row:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.goals import Goal
 from benchmarks.searching import bbob, plot
-from benchmarks.searching.parts import BATCHES, BUDGETS, GENERATIONS, MAIN, Part
+from benchmarks.searching.parts import BATCHES, BUDGETS, CONFIRMED, GENERATIONS, MAIN, Part
 from benchmarks.searching.results import Record
 from benchmarks.searching.statistics import Rows, mean_and_error, mean_ranks, paired
 from benchmarks.searching.workers import Simulated, first_time, mean_curve
@@ -44,17 +44,19 @@ def report_tables(console: Console, part: Part, records: Records, folder: Path) 
     curves = _curves(rows, checkpoints)
     _draw(console, folder / "search-tables.png", part, curves, "Regret of the best-looking configuration", "regret")
     goals = []
-    if MAIN in rows:
-        figures = dict(zip(checkpoints, curves[MAIN], strict=True))
+    for name in (MAIN, CONFIRMED):
+        if name not in rows:
+            continue
+        figures = dict(zip(checkpoints, curves[name], strict=True))
         goals += [
-            Goal(f"mean regret of {MAIN} after {budget}", figures[budget], _REGRETS[budget], at_least=False)
+            Goal(f"mean regret of {name} after {budget}", figures[budget], _REGRETS[budget], at_least=False)
             for budget in budgets
         ]
         for peer, wanted in _BEATS_ON_TABLES.items():
-            for budget in set(budgets) & set(wanted) if peer in rows else ():
-                found = paired(rows[MAIN], rows[peer], checkpoints.index(budget))
+            for budget in sorted(set(budgets) & set(wanted)) if peer in rows else ():
+                found = paired(rows[name], rows[peer], checkpoints.index(budget))
                 p = found.p if found.difference < 0 else 1.0
-                what = f"p that {MAIN} is no better than {peer} after {budget}"
+                what = f"p that {name} is no better than {peer} after {budget}"
                 goals.append(Goal(what, p, 0.05, at_least=False, form=".2g"))
     if _ENSEMBLE in rows and _ENSEMBLE_BUDGET in budgets:
         place = checkpoints.index(_ENSEMBLE_BUDGET)
