@@ -1,4 +1,4 @@
-"""The main searcher with its last evaluations spent on repeats of its best, as ``confirm`` with ``in_budget`` has it."""
+"""The main searcher with its last evaluations spent on repeats of its best: ``confirm`` with ``in_budget``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpo_spark.searchers.evolution import EvolutionSearcher
 
 __all__ = ["MODULES", "make", "regrets"]
 
-MODULES = (__name__, EvolutionSearcher.__module__, Confirm.__module__)
+MODULES = (__name__, EvolutionSearcher.__module__)
 
 _CONFIRM = Confirm(top_k=5, repeats=2, in_budget=True)
 # A search that is shorter than so many times its repeats has none.
