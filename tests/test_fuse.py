@@ -18,6 +18,7 @@ from hpo_spark import (
     ProcessExecutor,
     SearchSpace,
     SerialExecutor,
+    SparkExecutor,
     Study,
     TrialState,
 )
@@ -356,3 +357,10 @@ def test_a_study_that_was_cut_forms_new_groups(tmp_path, two):
 def test_wrong_options_are_refused_in_words(choice, words):
     with pytest.raises(ConfigError, match=words):
         Study(SPACE, Squares(), fuse=choice)
+
+
+def test_groups_are_tasks_of_spark(spark):
+    with SparkExecutor(spark) as executor:
+        result = run(executor, max_trials=30)
+    assert min(together(result)) > 1
+    assert [trial.value for trial in result.trials] == [trial.params["x"] ** 2 for trial in result.trials]

@@ -336,3 +336,13 @@ def test_a_callback_may_submit_though_thousands_wait(monkeypatch):
         while len(more) < 5:
             time.sleep(0.01)
         assert [future.result(timeout=60) for future in more] == [0, 1, 2, 3, 4]
+
+
+def test_a_task_may_be_given_a_multiple_of_the_time_that_others_have(make):
+    with make(slots=1, task_timeout_s=1) as executor:
+        patient = executor.submit_within(20, time.sleep, 2)
+        assert patient.result() is None
+        with pytest.raises(TaskTimeout, match="1.5 s"):
+            executor.submit_within(1.5, time.sleep, 60).result()
+        with pytest.raises(TaskTimeout, match="of 1 s"):
+            executor.submit(time.sleep, 60).result()
