@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fused bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -90,6 +90,9 @@ bench-report: $(STAMP)  ## Time the report of 10,000 trials, and weigh it
 
 bench-data: $(STAMP)  ## Weigh the memory of data, and train on a million rows from Spark and Parquet
 	$(BIN)/python -m benchmarks.data
+
+bench-fused: $(STAMP)  ## Train small models together on the real MNIST; HPO_SPARK_DATA as for bench-mnist
+	$(BIN)/python -m benchmarks.fused $(ARGS)
 
 bench-fidelities: $(BENCH_STAMP)  ## Search MNIST with a fifth of the grid's epochs; ARGS=--table, HPO_SPARK_DATA as above
 	$(BIN)/python -m benchmarks.fidelities $(ARGS)
