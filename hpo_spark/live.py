@@ -36,7 +36,8 @@ class Live:
         storage: The folder, as workers see it.
         on_report: Told a trial's number and all that it has reported, in that thread.
         thresholds: Tells what trials must reach now; None for nothing. Called in that thread.
-        renews: Whether running trials get fresher thresholds.
+        renews: Whether running trials get fresher thresholds. If not, nobody need know before its end what a trial
+            reports, and no file is read.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class Live:
         self._thread = threading.Thread(target=self._follow, name="hpo-spark-live", daemon=True)
 
     def open(self) -> None:
-        """Remove what an earlier part of the search has left, let workers write, and begin to follow."""
+        """Remove what an earlier part of the search has left, let workers write, and begin to follow if need be."""
         self._sweep()
         self._storage.write(self.place.probe, b"hpo_spark\n", durable=False)
-        self._thread.start()
+        if self._renews:
+            self._thread.start()
 
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
@@ -106,7 +108,7 @@ class Live:
                     continue
                 self._known[file] = len(curve)
                 self._on_report(number, curve)
-        if self._renews and (now := self._thresholds()) is not None and now != self._written:
+        if (now := self._thresholds()) is not None and now != self._written:
             self._storage.write(THRESHOLDS, dump_json(now).encode(), durable=False)
             self._written = now
 
