@@ -163,8 +163,8 @@ def _read(folder: Path) -> Dataset:
 
 
 def _map(file: Path) -> Any:
-    """The array in a file, as memory that the processes of this host share until one of them writes to it."""
-    return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))
+    """The array in a file, as memory that the processes of this host share."""
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def _move(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hpo_spark import (
+    Choice,
     DataSource,
     Float,
     FunctionObjective,
@@ -17,6 +18,7 @@ from hpo_spark import (
     SearchSpace,
     SparkExecutor,
     Study,
+    TrialState,
 )
 from hpo_spark.cache import HostCache
 from hpo_spark.data.placement import placed
@@ -95,6 +97,49 @@ def test_what_trials_see_is_what_a_search_in_one_process_sees(executor, tmp_path
     assert [trial.value for trial in there.trials] == [trial.value for trial in here.trials]
     assert 0 < here.trials[0].value < 60 * 28 * 28  # they are floats in [0, 1]
     assert KerasObjective(build_model, {"npz": str(tmp_path / "images.npz")}).data.load(0).train.x.dtype == np.uint8
+
+
+def meddle(params, context):
+    """Writes into the data, as scaling in place does."""
+    from sklearn.preprocessing import StandardScaler
+
+    x = context.data.train.x
+    if params["how"] == "by scikit-learn":
+        x = StandardScaler(copy=False).fit_transform(x)
+    elif params["how"] == "in a copy":
+        x = x.copy()
+        x -= 1
+    elif params["how"] == "in place":
+        x -= 1
+    elif params["how"] == "by force":
+        x.flags.writeable = True
+        x -= 1
+    return {"value": 0.0, "sum": float(context.data.train.x.sum()), "pid": os.getpid()}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "function"])
+@pytest.mark.parametrize("where", ["processes", "spark", "here"])
+def test_no_trial_sees_what_another_wrote_into_the_data(request, kind, where):
+    if where == "spark":
+        executor = SparkExecutor(request.getfixturevalue("spark"), slots=1)
+    else:
+        executor = SerialExecutor() if where == "here" else ProcessExecutor(1)
+    own = arrays()
+    before = [array.copy() for array in own]
+    hows = ["not at all", "by scikit-learn", "in a copy", "in place", "by force"]
+    space = SearchSpace(how=Choice([*hows, "not any more"]))
+    with executor:
+        objective = FunctionObjective(meddle, own if kind == "arrays" else lambda: own)
+        result = Study(space, objective, "grid", seed=0).run(executor, give_up_after=None)
+    trials = {trial.params["how"]: trial for trial in result.trials}
+    assert len({trial.metrics["sum"] for trial in result.trials if trial.values}) == 1
+    assert all(trials[how].values for how in ("not at all", "by scikit-learn", "in a copy", "not any more"))
+    assert {trials[how].state for how in ("in place", "by force")} == {TrialState.FAILED}
+    assert "can only be read" in trials["in place"].error
+    assert "x = context.data.train.x.copy()" in trials["in place"].error
+    for array, untouched in zip(own, before, strict=True):
+        assert array.flags.writeable, "it is the user's"
+        assert (array == untouched).all()
 
 
 def test_files_that_are_not_on_a_host_come_over_spark(spark, cache, tmp_path):

@@ -118,10 +118,8 @@ def grown(params, context):
     """A model that has another unit at each fidelity, so that no checkpoint fits."""
     import keras
 
-    model = keras.Sequential(
-        [keras.layers.Flatten(), keras.layers.Dense(10 + context.fidelity), keras.layers.Dense(10)]
-    )
-    return compiled(keras.Sequential([*model.layers, keras.layers.Softmax()]), params)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10 + context.fidelity), keras.layers.Dense(10)]
+    return compiled(keras.Sequential([*layers, keras.layers.Softmax()]), params)
 
 
 def arrays(content):
