@@ -1,6 +1,7 @@
 """The trial process, seen from outside: started, fed, watched, and killed with all that it started.
 
-One supervisor has one trial process and runs one call at a time in it. The Spark task and the threads of
+One supervisor has one trial process and runs one call at a time in it, and gives it a folder for temporary files that is
+removed when it has ended, for a process that is killed cannot do so itself. The Spark task and the threads of
 `ProcessExecutor` use it alike, so that limits and crashes behave the same on a laptop and on a cluster.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any, Literal
 
 from hpo_spark import output
+from hpo_spark.cache import FOLDER_VARIABLE, base_folder
 from hpo_spark.errors import MemoryExceeded, TaskTimeout, WorkerCrashed
 from hpo_spark.executors.child import STARTED
 from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
@@ -91,6 +94,7 @@ class TrialProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._output: IO[bytes] | None = None
+        self._folder: str | None = None
         self._pidfd: int | None = None
         self._sent: set[str] = set()
         self._mark = ""
@@ -161,6 +165,7 @@ class TrialProcess:
             self._mark = uuid.uuid4().hex
             ours, theirs = socket.socketpair()
             self._output = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115 - lives as long as the process
+            self._folder = tempfile.mkdtemp(prefix="hpo_spark-")
             paths = [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]
             variables = {
                 "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -169,13 +174,17 @@ class TrialProcess:
                 # Trials share a device more often than not: none may take all of its memory at once.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                # Not below this process's folder for temporary files, which is its own.
+                FOLDER_VARIABLE: base_folder(),
                 **os.environ,
+                "TMPDIR": self._folder,
                 **thread_settings(self.cpus),
                 **self._environment,
                 "PYTHONPATH": os.pathsep.join(paths),
                 MARK: self._mark,
             }
-            command = f"from hpo_spark.executors.child import main; main({theirs.fileno()}, {os.getpid()})"
+            arguments = theirs.fileno(), os.getpid(), self._folder
+            command = f"from hpo_spark.executors.child import main; main{arguments!r}"
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", command],
@@ -292,9 +301,14 @@ class TrialProcess:
     def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
         if process.returncode is not None:  # its number may be another's by now
             kill_marked(self._mark)
-            return
-        kill_tree(process.pid, self._mark)
-        process.wait()
+        else:
+            kill_tree(process.pid, self._mark)
+            process.wait()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _discard(self) -> None:
         for resource in (self._pipe, self._output):
@@ -302,7 +316,8 @@ class TrialProcess:
                 resource.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        self._process = self._pipe = self._output = self._pidfd = None
+        self._remove_folder()
+        self._process = self._pipe = self._output = self._pidfd = self._folder = None
         self._sent.clear()
 
 
