@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
 import secrets
 import threading
@@ -13,13 +12,11 @@ from typing import Any
 
 from hpo_spark.place import Place
 from hpo_spark.plain import dump_json, restore_float
-from hpo_spark.redaction import redact
 from hpo_spark.reporting import FOLDER, THRESHOLDS
+from hpo_spark.shelf import Shelf
 from hpo_spark.storage import Storage
 
 __all__ = ["Live"]
-
-logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.jsonl")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
@@ -48,6 +45,7 @@ class Live:
         renews: bool,
     ) -> None:
         self._storage = storage
+        self._shelf = Shelf(storage, FOLDER)
         self._on_report = on_report
         self._thresholds = thresholds
         self._renews = renews
@@ -70,16 +68,18 @@ class Live:
 
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
-        files = [(int(match[2]), file) for file in self._files() if (match := _match(file)) and int(match[1]) == number]
+        files = [
+            (int(match[2]), file) for file in self._shelf.files() if (match := _match(file)) and int(match[1]) == number
+        ]
         return self._read(max(files)[1]) if files else []
 
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
         with self._lock:
             self._ended.add(number)
-        for file in self._files() if has_reported else []:
+        for file in self._shelf.files() if has_reported else []:
             if (match := _match(file)) and int(match[1]) == number:
-                self._remove(file)
+                self._shelf.remove(f"{FOLDER}/{file}")
         self._wake.set()
 
     def close(self, sweeps: bool) -> None:
@@ -120,22 +120,8 @@ class Live:
         except (OSError, ValueError):
             return []
 
-    def _files(self) -> list[str]:
-        try:
-            return self._storage.names(FOLDER)
-        except OSError:
-            return []
-
     def _sweep(self) -> None:
-        for file in self._files():
-            if _match(file) or _PROBE.fullmatch(file) or f"{FOLDER}/{file}" == THRESHOLDS:
-                self._remove(file)
-
-    def _remove(self, file: str) -> None:
-        try:
-            self._storage.remove(f"{FOLDER}/{file}")
-        except OSError as error:
-            logger.warning("%s/%s/%s cannot be removed: %s", self._storage, FOLDER, file, redact(str(error)))
+        self._shelf.sweep(lambda file: _match(file) or _PROBE.fullmatch(file) or f"{FOLDER}/{file}" == THRESHOLDS)
 
 
 def _match(file: str) -> re.Match[str] | None:

@@ -151,7 +151,8 @@ class DataSource:
     def load(self, seed: int) -> Dataset:
         """The dataset, split with the study's seed: from memory, if this process has had it before.
 
-        Its arrays can only be read, since the next trial gets the same ones. A stream begins anew each time, though what made it ran once.
+        Its arrays can only be read, since the next trial gets the same ones. A stream begins anew each time, though
+        what made it ran once.
         """
         key = self._identity, seed
         if key not in _ready:

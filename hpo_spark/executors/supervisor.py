@@ -1,8 +1,10 @@
 """The trial process, seen from outside: started, fed, watched, and killed with all that it started.
 
-One supervisor has one trial process and runs one call at a time in it, and gives it a folder for temporary files that is
-removed when it has ended, for a process that is killed cannot do so itself. The Spark task and the threads of
+One supervisor has one trial process and runs one call at a time in it. The Spark task and the threads of
 `ProcessExecutor` use it alike, so that limits and crashes behave the same on a laptop and on a cluster.
+
+The process has a folder for temporary files of its own, which is removed when it has ended: one that is killed cannot
+do that itself, as TensorFlow would when Python ends in peace.
 """
 
 from __future__ import annotations
