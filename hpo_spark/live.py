@@ -68,18 +68,15 @@ class Live:
 
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
-        files = [
-            (int(match[2]), file) for file in self._shelf.files() if (match := _match(file)) and int(match[1]) == number
-        ]
+        files = self._files_of(number)
         return self._read(max(files)[1]) if files else []
 
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
         with self._lock:
             self._ended.add(number)
-        for file in self._shelf.files() if has_reported else []:
-            if (match := _match(file)) and int(match[1]) == number:
-                self._shelf.remove(f"{FOLDER}/{file}")
+        for _, file in self._files_of(number) if has_reported else []:
+            self._shelf.remove(f"{FOLDER}/{file}")
         self._wake.set()
 
     def close(self, sweeps: bool) -> None:
@@ -111,6 +108,11 @@ class Live:
         if (now := self._thresholds()) is not None and now != self._written:
             self._storage.write(THRESHOLDS, dump_json(now).encode(), durable=False)
             self._written = now
+
+    def _files_of(self, number: int) -> list[tuple[int, str]]:
+        """What a trial has written, with the attempt in which it did."""
+        found = ((file, _match(file)) for file in self._shelf.files())
+        return [(int(match[2]), file) for file, match in found if match and int(match[1]) == number]
 
     def _read(self, file: str) -> list[list[float]]:
         """What a file says, without a line that was not written whole."""

@@ -14,17 +14,8 @@ from hpo_spark.trial import Trial
 __all__ = ["ABSENT", "FACTS", "METRIC", "PARAM", "cell_text", "columns_of", "csv_of", "value_columns"]
 
 FACTS = (
-    "number",
-    "state",
-    "seed",
-    "fidelity",
-    "parent",
-    "repeat_of",
-    "repeat",
-    "attempt",
-    "started",
-    "seconds",
-    "host",
+    *("number", "state", "seed", "fidelity", "parent", "repeat_of", "repeat"),
+    *("attempt", "started", "seconds", "host"),
 )
 PARAM, METRIC = "param:", "metric:"
 
