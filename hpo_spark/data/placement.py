@@ -76,8 +76,8 @@ def placed(objective: Any, executor: Executor, seed: int) -> Iterator[Any]:
 
 def _placed(source: DataSource, executor: Executor, seed: int, owner: str) -> DataSource:
     if source.recipe.where == "host":
-        fill_on_hosts(executor, owner)
         made = _MadeOnHost(source.key(seed), owner, source.recipe.n_bytes(), source, seed)
+        fill_on_hosts(executor, owner, made.resolve)
         return DataSource(_Mapped(source.describe, made), keep_bytes=True)
     dataset = source.follow(seed)
     if dataset.is_streamed:

@@ -48,6 +48,7 @@ _WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 0.5
 # since importing TensorFlow anew costs some six seconds.
 _MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 90.0, 1000.0, 300.0
 _MAX_OPEN_FILES = 150
+_NO_ARGUMENTS = dumps(((), {}))
 # With a limit on memory, so large a share of it.
 _MAX_SHARE = 0.1
 
@@ -99,6 +100,7 @@ class TrialProcess:
         self._folder: str | None = None
         self._pidfd: int | None = None
         self._sent: set[str] = set()
+        self._has_set_up: set[str] = set()
         self._mark = ""
         self._born = 0.0
         self._first_mb: float | None = None
@@ -109,6 +111,25 @@ class TrialProcess:
     def pid(self) -> int | None:
         """Process id of the trial process; None while there is none."""
         return self._process.pid if self._process else None
+
+    def set_up(
+        self, functions: Sequence[Function], memory_mb: float | None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Run calls that belong to no task, such as reading data, unless this process has run them already.
+
+        They have no limit of time, and nobody hears how they end: a task that needs what they do will tell.
+
+        Args:
+            functions: What to call, without arguments.
+            memory_mb: As in `TaskLimits`.
+            environment: As for `run`.
+        """
+        with contextlib.suppress(OSError):
+            self.start(environment or {})
+        for function in functions:
+            if function.key not in self._has_set_up:
+                self._run(function, _NO_ARGUMENTS, TaskLimits(memory_mb=memory_mb), environment or {}, 0)
+                self._has_set_up.add(function.key)
 
     def run(
         self,
@@ -321,6 +342,7 @@ class TrialProcess:
         self._remove_folder()
         self._process = self._pipe = self._output = self._pidfd = self._folder = None
         self._sent.clear()
+        self._has_set_up.clear()
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from hpo_spark import (
 )
 from hpo_spark.cache import HostCache
 from hpo_spark.data.placement import placed
+from hpo_spark.data.recipe import Recipe
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.pickling import large_captures
@@ -173,6 +175,39 @@ def test_parquet_is_read_on_the_host_and_not_by_the_driver(executor, cache, tmp_
     assert [trial.error for trial in result.trials] == [None] * 4
     assert all(trial.value == pytest.approx(result.trials[0].value) for trial in result.trials)
     assert cache.n_bytes() == 0
+
+
+class Noted(Recipe):
+    """Arrays that each host reads; says when that was done."""
+
+    describe, where = "noted", "host"
+
+    def __init__(self, log):
+        self.log = log
+
+    def key(self):
+        return str(self.log)
+
+    def load(self):
+        data = arrays()
+        with open(self.log, "a") as file:
+            file.write(f"{time.time()}\n")
+        return data
+
+
+def test_reading_on_the_host_is_no_trials_time(executor, cache, tmp_path):
+    """Nor is it within its limit; trials of later processes find it done."""
+    result = search(FunctionObjective(total, DataSource(Noted(tmp_path / "log"))), executor)
+    (read_at,) = map(float, (tmp_path / "log").read_text().split())
+    assert [trial.error for trial in result.trials] == [None] * 6
+    assert all(trial.started >= read_at for trial in result.trials)
+    assert cache.n_bytes() == 0
+    assert not executor._setups
+
+
+def test_what_cannot_be_read_on_a_host_is_told_by_the_trials(executor, tmp_path):
+    result = search(FunctionObjective(total, DataSource(Noted(tmp_path / "nowhere" / "log"))), executor, 2)
+    assert all("nowhere" in trial.error for trial in result.trials)
 
 
 def refuse(recipe):
