@@ -165,7 +165,8 @@ class DehbSearcher(HyperbandSearcher):
         """Put a trial on its rung, and into its place in the population there if it is better than what is there."""
         super()._place(trial)
         token = trial.token if isinstance(trial.token, dict) else {}
-        self._n_asked = max(self._n_asked, token.get("ask", -1) + 1)
+        if "turn" in token:
+            self._n_asked = max(self._n_asked, token["ask"] + 1)
         rung = self._rung_of(trial)
         if rung is None:
             return

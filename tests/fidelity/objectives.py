@@ -80,17 +80,13 @@ def network(params):
 
 
 def with_own_step(params):
-    """The same, unbuilt before its first batch, with a training step and an attribute of its own."""
+    """The same with a training step of its own."""
     import keras
-    import tensorflow as tf
 
     class Own(keras.Sequential):
         def train_step(self, data):
-            x, y = data
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(x, y, self(x, training=True))
-            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
-            return {"loss": loss}
+            logs = super().train_step(data)
+            return {**logs, "doubled": 2 * logs["loss"]}
 
     return compiled(Own(network(params).layers), params)
 
