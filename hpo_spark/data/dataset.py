@@ -58,7 +58,10 @@ class Part:
 
     def read_only(self) -> Part:
         """The same memory, to be read only."""
-        return self if self.is_stream else Part(*map(_read_only, (self.x, self.y, self.sample_weight)), self.divisor)
+        if self.is_stream:
+            return self
+        x, y, weight = map(_read_only, (self.x, self.y, self.sample_weight))
+        return Part(x, y, weight, self.divisor)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
