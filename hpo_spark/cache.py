@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hpo_spark.errors import DataError
 
-__all__ = ["FOLDER_VARIABLE", "SIZE_VARIABLE", "HostCache", "new_owner"]
+__all__ = ["FOLDER_VARIABLE", "SIZE_VARIABLE", "HostCache", "base_folder", "new_owner"]
 
 FOLDER_VARIABLE = "HPO_SPARK_CACHE"
 SIZE_VARIABLE = "HPO_SPARK_CACHE_MB"
@@ -75,9 +75,9 @@ class HostCache:
         """
         with self._locked(key, fcntl.LOCK_SH):
             found = self._marked(key, owner)
-            if found is None:
-                self._lock_of(key).unlink(missing_ok=True)
-            return found
+        if found is None:
+            self._drop_lock(key)
+        return found
 
     def fill(self, key: str, owner: str, n_bytes: int, write: Callable[[Path], None]) -> Path:
         """The folder of a key, filled first if there is none yet; one process does that, and the others wait for it.
@@ -139,15 +139,18 @@ class HostCache:
         return sum(_size(path) for path in self.root.iterdir() if path.is_dir())
 
     def make_room(self, n_bytes: int) -> None:
-        """Remove what nobody uses any more, oldest first, where that is needed.
+        """Remove all that nobody uses any more, and find out whether there is room for more.
+
+        Args:
+            n_bytes: How much is to come.
 
         Raises:
-            DataError: If that is not enough.
+            DataError: If there is none.
         """
         self._sweep_drafts()
         folders = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("draft-")]
         total = sum(map(_size, folders))
-        for folder in sorted(folders, key=self._last_used):
+        for folder in folders:
             if self._is_unused(folder.name):
                 size = _size(folder)
                 total -= size if self._try_remove(folder.name) else 0
@@ -182,10 +185,6 @@ class HostCache:
     def _marks(self, key: str) -> Iterator[Path]:
         return (path for path in self.root.glob(f"{key}.*") if path.suffix != ".lock")
 
-    def _last_used(self, folder: Path) -> float:
-        times = [mark.stat().st_mtime for mark in (folder, *self._marks(folder.name)) if mark.exists()]
-        return max(times, default=0.0)
-
     def _is_unused(self, key: str) -> bool:
         return not any(_is_alive(mark) for mark in self._marks(key))
 
@@ -208,6 +207,12 @@ class HostCache:
             mark.unlink(missing_ok=True)
         self._lock_of(key).unlink(missing_ok=True)
 
+    def _drop_lock(self, key: str) -> None:
+        """Remove the lock of a folder that is not there, unless somebody else is at it."""
+        with contextlib.suppress(BlockingIOError), self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if not (self.root / key).is_dir():
+                self._lock_of(key).unlink(missing_ok=True)
+
     def _sweep_drafts(self) -> None:
         for draft in self.root.glob("draft-*"):
             with contextlib.suppress(FileNotFoundError):
@@ -216,7 +221,7 @@ class HostCache:
 
     @contextlib.contextmanager
     def _locked(self, key: str, how: int) -> Iterator[None]:
-        """Hold the lock of a key; whoever removes a folder removes its lock too, so it may be another file by then."""
+        """Hold the lock of a key; who holds it alone may remove its file, so that it may be another one by then."""
         path = self._lock_of(key)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -268,10 +273,14 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _default_root() -> Path:
+def base_folder() -> str:
+    """What the caches of a host's users lie in, unless a process is told otherwise."""
     yarn = os.environ.get("LOCAL_DIRS", "").split(",")[0]  # of the application: YARN removes it at the end
-    base = os.environ.get(FOLDER_VARIABLE) or yarn or tempfile.gettempdir()
-    return Path(base).absolute() / f"hpo_spark-{os.getuid()}"
+    return os.path.abspath(os.environ.get(FOLDER_VARIABLE) or yarn or tempfile.gettempdir())
+
+
+def _default_root() -> Path:
+    return Path(base_folder()) / f"hpo_spark-{os.getuid()}"
 
 
 def _default_max_bytes() -> float:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from hpo_spark.place import Place
 from hpo_spark.redaction import redact
+from hpo_spark.shelf import Shelf
 from hpo_spark.storage import Storage
-from hpo_spark.storage.local import LocalStorage
 from hpo_spark.trial import Trial
 
 __all__ = ["Checkpoint", "Checkpoints", "read_checkpoint", "write_checkpoint"]
@@ -80,7 +80,7 @@ class Checkpoints:
     """
 
     def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+        self._shelf = Shelf(storage, _FOLDER)
         self._names: dict[int, str] = {}
 
     def open(self, attempts: Mapping[int, int]) -> None:
@@ -89,12 +89,8 @@ class Checkpoints:
         Args:
             attempts: The attempt in which each ended, by number.
         """
-        for file in self._files():
-            match = _NAME.fullmatch(file)
-            if match and attempts.get(int(match[1])) == int(match[2]):
-                self._names[int(match[1])] = f"{_FOLDER}/{file}"
-            elif match:
-                self._remove(f"{_FOLDER}/{file}")
+        self._names = self._shelf.of_trials(_NAME, attempts)
+        self._shelf.sweep(_NAME.fullmatch, self._names.values())
 
     def receive(self, trial: Trial, name: str | None) -> None:
         """Know the checkpoint of a trial that has ended."""
@@ -114,32 +110,13 @@ class Checkpoints:
         """Remove the checkpoints of trials that nothing will continue from."""
         for number in numbers:
             if (name := self._names.pop(number, None)) is not None:
-                self._remove(name)
+                self._shelf.remove(name)
 
     def close(self, keeps: bool) -> None:
         """Remove what is nobody's, and where nothing will be promoted any more all."""
         if not keeps:
             self.drop(list(self._names))
-        names = set(self._names.values())
-        for file in self._files():
-            if f"{_FOLDER}/{file}" not in names:
-                self._remove(f"{_FOLDER}/{file}")
-        if isinstance(self._storage, LocalStorage):  # what was being written when its process was killed
-            for draft in (self._storage.path / _FOLDER).glob(".trial-*"):
-                self._remove(f"{_FOLDER}/{draft.name}")
-
-    def _files(self) -> list[str]:
-        try:
-            return self._storage.names(_FOLDER)
-        except OSError as error:
-            logger.warning("%s/%s cannot be read: %s", self._storage, _FOLDER, redact(str(error)))
-            return []
-
-    def _remove(self, name: str) -> None:
-        try:
-            self._storage.remove(name)
-        except OSError as error:
-            logger.warning("%s/%s cannot be removed: %s", self._storage, name, redact(str(error)))
+        self._shelf.sweep(_NAME.fullmatch, self._names.values())
 
 
 def _check_of(content: bytes) -> bytes:

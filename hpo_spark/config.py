@@ -341,7 +341,7 @@ class StudyFile:
         with self.where.at("searcher" if model.fidelity is None else "fidelity"):
             searcher = make_searcher(model.searcher, space, directions, 0, fidelity)
         with self.where.at("pruner"):
-            check_pruner(model.pruner, directions)
+            check_pruner(model.pruner, directions, objective)
         with self.where.at("study", "reference_point"):
             check_reference_point(model.study.reference_point, directions)
         confirm = None if model.confirm is None else Confirm(**model.confirm.model_dump())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
 import secrets
 import threading
@@ -13,13 +12,11 @@ from typing import Any
 
 from hpo_spark.place import Place
 from hpo_spark.plain import dump_json, restore_float
-from hpo_spark.redaction import redact
 from hpo_spark.reporting import FOLDER, THRESHOLDS
+from hpo_spark.shelf import Shelf
 from hpo_spark.storage import Storage
 
 __all__ = ["Live"]
-
-logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.jsonl")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
@@ -36,7 +33,8 @@ class Live:
         storage: The folder, as workers see it.
         on_report: Told a trial's number and all that it has reported, in that thread.
         thresholds: Tells what trials must reach now; None for nothing. Called in that thread.
-        renews: Whether running trials get fresher thresholds.
+        renews: Whether running trials get fresher thresholds. If not, nobody need know before its end what a trial
+            reports, and no file is read.
     """
 
     def __init__(
@@ -47,6 +45,7 @@ class Live:
         renews: bool,
     ) -> None:
         self._storage = storage
+        self._shelf = Shelf(storage, FOLDER)
         self._on_report = on_report
         self._thresholds = thresholds
         self._renews = renews
@@ -61,23 +60,23 @@ class Live:
         self._thread = threading.Thread(target=self._follow, name="hpo-spark-live", daemon=True)
 
     def open(self) -> None:
-        """Remove what an earlier part of the search has left, let workers write, and begin to follow."""
+        """Remove what an earlier part of the search has left, let workers write, and begin to follow if need be."""
         self._sweep()
         self._storage.write(self.place.probe, b"hpo_spark\n", durable=False)
-        self._thread.start()
+        if self._renews:
+            self._thread.start()
 
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
-        files = [(int(match[2]), file) for file in self._files() if (match := _match(file)) and int(match[1]) == number]
+        files = self._files_of(number)
         return self._read(max(files)[1]) if files else []
 
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
         with self._lock:
             self._ended.add(number)
-        for file in self._files() if has_reported else []:
-            if (match := _match(file)) and int(match[1]) == number:
-                self._remove(file)
+        for _, file in self._files_of(number) if has_reported else []:
+            self._shelf.remove(f"{FOLDER}/{file}")
         self._wake.set()
 
     def close(self, sweeps: bool) -> None:
@@ -106,9 +105,14 @@ class Live:
                     continue
                 self._known[file] = len(curve)
                 self._on_report(number, curve)
-        if self._renews and (now := self._thresholds()) is not None and now != self._written:
+        if (now := self._thresholds()) is not None and now != self._written:
             self._storage.write(THRESHOLDS, dump_json(now).encode(), durable=False)
             self._written = now
+
+    def _files_of(self, number: int) -> list[tuple[int, str]]:
+        """What a trial has written, with the attempt in which it did."""
+        found = ((file, _match(file)) for file in self._shelf.files())
+        return [(int(match[2]), file) for file, match in found if match and int(match[1]) == number]
 
     def _read(self, file: str) -> list[list[float]]:
         """What a file says, without a line that was not written whole."""
@@ -118,22 +122,8 @@ class Live:
         except (OSError, ValueError):
             return []
 
-    def _files(self) -> list[str]:
-        try:
-            return self._storage.names(FOLDER)
-        except OSError:
-            return []
-
     def _sweep(self) -> None:
-        for file in self._files():
-            if _match(file) or _PROBE.fullmatch(file) or f"{FOLDER}/{file}" == THRESHOLDS:
-                self._remove(file)
-
-    def _remove(self, file: str) -> None:
-        try:
-            self._storage.remove(f"{FOLDER}/{file}")
-        except OSError as error:
-            logger.warning("%s/%s/%s cannot be removed: %s", self._storage, FOLDER, file, redact(str(error)))
+        self._shelf.sweep(lambda file: _match(file) or _PROBE.fullmatch(file) or f"{FOLDER}/{file}" == THRESHOLDS)
 
 
 def _match(file: str) -> re.Match[str] | None:

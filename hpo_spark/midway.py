@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from hpo_spark.trial import Trial
 __all__ = ["Midway"]
 
 logger = logging.getLogger(__name__)
+
+# Where thresholds are renewed they are left as they are for so many times the time that they took: of thousands of
+# curves that is some 0.1 s, which would else be spent ten times a second, and once more for each trial.
+_REST = 20.0
 
 
 class Midway:
@@ -49,6 +54,8 @@ class Midway:
         self._maximize = maximize
         self._curves: dict[int, Curve] = {}
         self._made: tuple[int, dict[str, Any] | None] = 0, None
+        self._renews = renews
+        self._rests_until = 0.0
         self._n_changes = 0
         self._is_open = False
         self._lock = threading.Lock()
@@ -56,7 +63,7 @@ class Midway:
         self._checkpoints: Checkpoints | None = None
         if storage is not None:
             seen = as_seen_by_workers(storage)
-            self._live = Live(seen, self._learn if renews else _ignore, self.thresholds, renews and pruner is not None)
+            self._live = Live(seen, self._learn, self.thresholds, renews and pruner is not None)
             self._checkpoints = Checkpoints(seen)
 
     @property
@@ -88,12 +95,14 @@ class Midway:
             return None
         with self._lock:
             n_changes, curves = self._n_changes, list(self._curves.values())
-            if self._made[0] == n_changes:
+            if self._made[0] == n_changes or (self._renews and time.monotonic() < self._rests_until):
                 return self._made[1]
+        began = time.thread_time()
         made = self._pruner.thresholds(curves, self._maximize)
         plain = None if made is None else made.to_dict()
         with self._lock:
             self._made = n_changes, plain
+            self._rests_until = time.monotonic() + _REST * (time.thread_time() - began)
         return plain
 
     def checkpoint_of(self, trial: Trial) -> str | None:
@@ -101,10 +110,11 @@ class Midway:
         return None if self._checkpoints is None else self._checkpoints.name_of(trial.parent)
 
     def epochs_of(self, trial: Trial | Proposal) -> int:
-        """Epochs that a trial of a fidelity will train; 0 where nobody knows."""
+        """Epochs that a trial of a fidelity will train, 1 or more; 0 where nobody knows."""
         if trial.fidelity is None:
             return 0
-        return trial.fidelity - (self._checkpoints.step_of(trial.parent) if self._checkpoints else 0)
+        done = 0 if self._checkpoints is None else self._checkpoints.step_of(trial.parent)
+        return trial.fidelity - done if done < trial.fidelity else trial.fidelity  # as `Evaluation` goes on from it
 
     def curve_of(self, trial: Trial) -> list[list[float]]:
         """What a trial had reported that has left no result of its own."""
@@ -150,7 +160,3 @@ class Midway:
             with self._lock:
                 self._curves[number] = Curve([*curve], 1.0 if self._maximize else -1.0)
                 self._n_changes += 1
-
-
-def _ignore(number: int, curve: list[list[float]]) -> None:
-    """In deterministic mode a running trial's reports change nothing."""

@@ -16,13 +16,13 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hpo_spark.place import Place, as_seen_by_workers
 from hpo_spark.redaction import redact
+from hpo_spark.shelf import Shelf
 from hpo_spark.storage import Storage
-from hpo_spark.storage.local import LocalStorage
 from hpo_spark.trial import Trial
 
 __all__ = ["MAX_RETURNED_BYTES", "SUFFIXES", "KeptModels", "ModelPlace", "Models", "Sent", "suffix_of"]
@@ -134,6 +134,7 @@ class Models:
 
     def __init__(self, storage: Storage | None) -> None:
         self._storage = None if storage is None else as_seen_by_workers(storage)
+        self._shelf = None if self._storage is None else Shelf(self._storage, _FOLDER)
         self.place = None if self._storage is None else ModelPlace(self._storage, f"{_FOLDER}/{_new_probe()}")
         self._names: dict[int, str] = {}
         self._held: dict[int, bytes] = {}
@@ -148,15 +149,11 @@ class Models:
             attempts: The attempt in which each trial ended, by number.
         """
         self._is_open = True
-        if self._storage is None or self.place is None:
+        if self._shelf is None or self.place is None:
             return
-        for file in self._files():
-            match = _NAME.fullmatch(file)
-            if match and attempts.get(int(match[1])) == int(match[2]):
-                self._names[int(match[1])] = f"{_FOLDER}/{file}"
-        self._sweep()
-        storage, probe = self._storage, self.place.probe
-        self._try("written", probe, lambda: storage.write(probe, b"hpo_spark\n"))
+        self._names = self._shelf.of_trials(_NAME, attempts)
+        self._sweep(self._shelf)
+        self._shelf.write(self.place.probe, b"hpo_spark\n")
 
     def receive(self, trial: Trial, sent: Sent, is_wanted: bool) -> None:
         """Keep the model of a trial that has just ended, before the record says that it has.
@@ -171,14 +168,14 @@ class Models:
         elif sent.name is not None:
             self._names[trial.number] = sent.name  # also of a loser: its file is to be removed
         elif sent.content is not None and is_wanted:
-            if self._storage is None:
+            if self._shelf is None:
                 self._held[trial.number] = sent.content
                 return
-            storage, content, name = self._storage, sent.content, _name_of(trial, sent.content)
-            if self._try("written", name, lambda: storage.write(name, content)):
+            name = _name_of(trial, sent.content)
+            if self._shelf.write(name, sent.content):
                 self._names[trial.number] = name
             else:
-                self._problems[trial.number] = f"it could not be written to {storage}"
+                self._problems[trial.number] = f"it could not be written to {self._storage}"
 
     def settle(self, ended: Iterable[int], keepers: Collection[int]) -> None:
         """Remove the models of the losers.
@@ -191,8 +188,8 @@ class Models:
         for number in self._settled - set(keepers):
             self._held.pop(number, None)
             self._problems.pop(number, None)
-            if (name := self._names.pop(number, None)) is not None:
-                self._remove(name)
+            if (name := self._names.pop(number, None)) is not None and self._shelf is not None:
+                self._shelf.remove(name)
         self._settled.intersection_update(keepers)
 
     def name_of(self, number: int) -> str | None:
@@ -224,42 +221,14 @@ class Models:
 
     def close(self) -> None:
         """Let workers write nothing more, and remove what is nobody's."""
-        if self._is_open and self.place is not None:
+        if self._is_open and self._shelf is not None and self.place is not None:
             self._is_open = False
-            self._remove(self.place.probe)
-            self._sweep()
+            self._shelf.remove(self.place.probe)
+            self._sweep(self._shelf)
 
-    def _sweep(self) -> None:
+    def _sweep(self, shelf: Shelf) -> None:
         """Remove the models of no trial: those of attempts that nobody waited for."""
-        names = set(self._names.values())
-        for file in self._files():
-            is_ours = _NAME.fullmatch(file) or _PROBE.fullmatch(file)
-            if is_ours and f"{_FOLDER}/{file}" not in names:
-                self._remove(f"{_FOLDER}/{file}")
-        if isinstance(self._storage, LocalStorage):  # what was being written when its process was killed
-            for draft in (self._storage.path / _FOLDER).glob(".trial-*"):
-                self._remove(f"{_FOLDER}/{draft.name}")
-
-    def _files(self) -> list[str]:
-        if self._storage is None:
-            return []
-        try:
-            return self._storage.names(_FOLDER)
-        except OSError as error:
-            logger.warning("%s/%s cannot be read: %s", self._storage, _FOLDER, redact(str(error)))
-            return []
-
-    def _remove(self, name: str) -> None:
-        if (storage := self._storage) is not None:
-            self._try("removed", name, lambda: storage.remove(name))
-
-    def _try(self, what: str, name: str, act: Callable[[], None]) -> bool:
-        try:
-            act()
-        except OSError as error:
-            logger.warning("%s/%s cannot be %s: %s", self._storage, name, what, redact(str(error)))
-            return False
-        return True
+        shelf.sweep(lambda file: _NAME.fullmatch(file) or _PROBE.fullmatch(file), self._names.values())
 
 
 def _new_probe() -> str:

@@ -158,7 +158,7 @@ class Runner:
         self._record: dict[str, Trial] = {}
         self._pending: dict[str, int] = {}
         self._waiting: dict[int, list[Proposal]] = defaultdict(list)
-        self._stopped = self._is_halted = False
+        self._is_halted = self._has_reached_limit = self._is_repeating = False
         self._looping = self._signalled = self._in_objective = self._is_ending = False
         self._next_number = self._n_submitted = 0
         self._seeds: dict[int, int] = {}
@@ -308,15 +308,19 @@ class Runner:
         self._events.put(None)
         return True
 
+    @property
+    def _stopped(self) -> bool:
+        """Whether nothing more is begun: a limit ends the search, and whoever stops it the repeats too."""
+        return self._is_halted or (self._has_reached_limit and not self._is_repeating)
+
     def stop(self) -> None:
         """Submit no more; trials that run go on to their end, those that wait for a slot are cancelled."""
         self._is_halted = True
-        self._stop("stopped by the user")
+        self._begin_no_more("stopped by the user")
 
-    def _stop(self, reason: str) -> None:
+    def _begin_no_more(self, reason: str) -> None:
         with self._lock:
             self.reason = self.reason or reason
-            self._stopped = True
             self._tasks.drop([future for _, future in self._in_flight.values() if future is not None])
         self._events.put(None)
 
@@ -649,7 +653,7 @@ class Runner:
         """Train the best configurations again, with other seeds; unless somebody has stopped the search."""
         if self._confirm is None or self._is_halted:
             return
-        self._stopped = False
+        self._is_repeating = True
         wanted = deque(missing(self.trials, self._directions, self._confirm))
         begun = {(trial.repeat_of, trial.repeat): trial for trial in self._unfinished_before}
         if wanted:
@@ -718,12 +722,13 @@ class Runner:
             if self._lookahead is not None:
                 self.reason = reason  # what was asked for is evaluated: which trials have begun depends on the clock
             else:
-                self._stop(reason)
+                self._has_reached_limit = True
+                self._begin_no_more(reason)
 
     def _end_all(self) -> None:
         """Cancel what is in flight and record how it ended, within a grace time."""
         self.reason = self.reason or "aborted"
-        self._stopped = self._is_ending = True
+        self._is_halted = self._is_ending = True
         for trial, future in list(self._in_flight.values()):
             if future is not None:
                 cancel_task(self._executor, future)

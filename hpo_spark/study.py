@@ -196,7 +196,7 @@ class Study:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
         self.fidelity = resolve_fidelity(fidelity, searcher, objective)
         self.searcher = make_searcher(searcher, space, self.directions, self.seed, self.fidelity)
-        self.pruner = check_pruner(pruner, self.directions)
+        self.pruner = check_pruner(pruner, self.directions, objective)
         self._pruner_choice = pruner
         self.callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         self.name = name or (self.out.name if self.out else "study")
@@ -379,17 +379,17 @@ class Study:
                 self.confirm,
                 self.fuse,
             )
-        if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
-            evaluation.check_pickling()
-            for what in large_captures(objective):
-                logger.warning(
-                    "the objective brings %s along, which every worker process unpickles and keeps: give it as the "
-                    "objective's data, which a host has once, or load it inside the function", what,
-                )  # fmt: skip
-        prestart(executor)
         with interrupts_answered_by(self._interrupt):
             result: Result | None = None
             try:
+                if not isinstance(executor, SerialExecutor | ThreadPoolExecutor):
+                    evaluation.check_pickling()
+                    for what in large_captures(objective):
+                        logger.warning(
+                            "the objective brings %s along, which every worker process unpickles and keeps: give it as "
+                            "the objective's data, which a host has once, or load it inside the function", what,
+                        )  # fmt: skip
+                prestart(executor)
                 self._open(limits, runner)
                 self._tell("on_study_start")
                 if self._is_stopped:
@@ -886,8 +886,10 @@ def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[st
     """The fidelities of a search, with the objective's epochs as the full training where nothing else is said.
 
     Raises:
-        ConfigError: If it is no mapping, or nothing tells the epochs of a full training.
+        ConfigError: If it is no mapping, nothing tells the epochs of a full training, or the objective has no epochs.
     """
+    if fidelity is not None or has_fidelities(searcher):
+        _check_epochs("fidelity", objective)
     if fidelity is None and (not has_fidelities(searcher) or isinstance(searcher, Searcher)):
         return None
     if not isinstance(fidelity, Mapping | None):
@@ -907,16 +909,26 @@ def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[st
     return given
 
 
-def check_pruner(pruner: Any, directions: Sequence[str]) -> Pruner | None:
+def check_pruner(pruner: Any, directions: Sequence[str], objective: Any) -> Pruner | None:
     """The pruner that a user chose.
 
     Raises:
-        ConfigError: If there is no such pruner or option, or there are several objectives.
+        ConfigError: If there is no such pruner or option, there are several objectives, or the objective has no epochs.
     """
     made = make_pruner(pruner)
+    if made is not None:
+        _check_epochs("pruner", objective)
     if made is not None and len(directions) > 1:
         raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
     return made
+
+
+def _check_epochs(option: str, objective: Any) -> None:
+    if not getattr(objective, "has_epochs", True):
+        raise ConfigError(
+            f"{option}: needs an objective that trains in epochs and reports them, and {type(objective).__name__} does "
+            "not; leave it out, and choose a searcher without fidelities."
+        )
 
 
 def check_recordable(space: SearchSpace) -> None:

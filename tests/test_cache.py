@@ -1,5 +1,6 @@
 """The cache of a host: filled once, held while it is used, bounded, and empty at the end."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -48,6 +49,20 @@ def test_a_folder_is_filled_once_and_goes_with_its_last_owner(cache):
     cache.release(one)
     assert (folder / "data").stat().st_size == cache.n_bytes() == MB
     cache.release(other)
+    assert entries(cache) == []
+
+
+def test_a_lock_that_somebody_holds_is_not_removed(cache):
+    """Else two could fill a folder, each with a lock file of its own."""
+    lock = cache.root / "a.lock"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # another one looks at the same time
+        assert cache.hold("a", "me") is None
+        assert os.path.samestat(os.fstat(descriptor), lock.stat())
+    finally:
+        os.close(descriptor)
+    assert cache.hold("a", "me") is None
     assert entries(cache) == []
 
 

@@ -32,6 +32,7 @@ from hpo_spark.journal import read_record
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.refit import refit
 from hpo_spark.results.tables import summary
+from hpo_spark.runner import Runner
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
 CONFIRM = {"top_k": 3, "repeats": 4}
@@ -165,6 +166,26 @@ def test_after_a_target_too_but_not_after_a_stop(pool):
     stopped = study.run(pool, 50)
     assert stopped.confirmed == []
     assert all(trial.repeat is None for trial in stopped.trials)
+
+
+def test_a_stop_is_heeded_however_late_before_the_repeats_it_comes(monkeypatch):
+    """As the repeats are about to begin: when it has been looked whether somebody has stopped the search."""
+
+    class Flag:
+        def __get__(self, runner, owner):
+            halted = vars(runner).get("halted", False)
+            if sys._getframe(1).f_code.co_name == "_repeat_best":
+                runner.stop()
+            return halted
+
+        def __set__(self, runner, value):
+            vars(runner)["halted"] = value
+
+    monkeypatch.setattr(Runner, "_is_halted", Flag(), raising=False)
+    with SerialExecutor() as one:
+        result = run(one)
+    assert len(result.trials) == 12
+    assert not any(trial.repeat for trial in result.trials)
 
 
 def test_a_stop_between_repeats_leaves_the_searchs_best(pool):

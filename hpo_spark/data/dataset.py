@@ -21,7 +21,8 @@ class Part:
     """Some rows of a dataset.
 
     Attributes:
-        x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes.
+        x: Array of inputs, rows first; or a ``tf.data.Dataset`` of batches, which is used as it comes. Trials share
+            the arrays and can only read them: copy one to change it.
         y: Array of targets, as many rows; None for a ``tf.data.Dataset``, which holds them itself.
         sample_weight: Array of weights, one a row; None for equal weights.
         divisor: What inputs are divided by when a batch of them becomes floating numbers, such as 255 for images that
@@ -54,6 +55,13 @@ class Part:
     def scaled(self) -> Part:
         """The same with ``x`` as a model takes it, and no divisor."""
         return self if self.divisor is None else Part(self.inputs(), self.y, self.sample_weight)
+
+    def read_only(self) -> Part:
+        """The same memory, to be read only."""
+        if self.is_stream:
+            return self
+        x, y, weight = map(_read_only, (self.x, self.y, self.sample_weight))
+        return Part(x, y, weight, self.divisor)
 
     def joined(self, other: Part) -> Part:
         """Its rows and those of another part.
@@ -130,6 +138,10 @@ class Dataset:
     def scaled(self) -> Dataset:
         """The same with all inputs as a model takes them."""
         return self._map(lambda part: part.scaled())
+
+    def read_only(self) -> Dataset:
+        """The same memory, to be read only: what one trial wrote into it the next would find."""
+        return self._map(lambda part: part.read_only())
 
     def _map(self, change: Callable[[Part], Part]) -> Dataset:
         parts = (self.train, self.validation, self.test)
@@ -298,6 +310,11 @@ def _from_mapping(raw: Mapping[str, Any]) -> Dataset:
     if "train" not in parts:
         raise DataError(f"Expected arrays named x_train and y_train (or x and y), found {sorted(raw)}.")
     return Dataset(**parts)
+
+
+def _read_only(array: Any) -> Any:
+    """A view that cannot be made writable again, as numpy's own can."""
+    return None if array is None else np.asarray(memoryview(array).toreadonly())
 
 
 def _is_numeric(array: Any) -> bool:

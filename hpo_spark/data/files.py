@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hpo_spark.data.columns import BYTE_DIVISOR, Columns, import_arrow
+from hpo_spark.data.columns import BYTE_DIVISOR, import_arrow
 from hpo_spark.data.dataset import Dataset, Part, as_dataset
-from hpo_spark.data.listing import absolute, digest_of, listing, open_file_system
+from hpo_spark.data.listing import open_file_system
 from hpo_spark.data.recipe import Recipe, digest_of_files, reason
+from hpo_spark.data.table import TableFiles
 from hpo_spark.errors import DataError
 from hpo_spark.redaction import redact
 
@@ -89,33 +90,17 @@ class NpyFiles(Recipe):
         return digest_of_files(*(path for paths in self._parts.values() for path in paths))
 
 
-class CsvFile(Recipe):
-    """A CSV file with a line of names, at a path or URL; a name that ends in ``.gz`` is unpacked.
+class CsvFile(TableFiles):
+    """A CSV file with a line of names; a name that ends in ``.gz`` is unpacked.
 
     Args:
-        url: Where it is.
-        columns: What of it is the data.
-        test: Another one for the test part.
+        url, columns, test: As for `TableFiles`.
     """
-
-    def __init__(self, url: str, columns: Columns, test: str | None = None) -> None:
-        self._url, self._columns = absolute(url), columns
-        self._test = None if test is None else absolute(test)
-        self.describe = redact(url)
-
-    def load(self) -> Dataset:
-        """Read what is selected."""
-        return Dataset(self._part(self._url), test=None if self._test is None else self._part(self._test))
 
     def prepare(self) -> None:
         """Find out whether there is a file, and whether it can be read at all."""
         import_arrow("Reading CSV")
-        for url in filter(None, (self._url, self._test)):
-            listing(url)
-
-    def digest(self) -> str | None:
-        """Of its files."""
-        return digest_of(self._url, self._test)
+        super().prepare()
 
     def _part(self, url: str) -> Part:
         pa = import_arrow("Reading CSV")

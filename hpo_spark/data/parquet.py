@@ -5,45 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from hpo_spark.data.columns import Columns, import_arrow
-from hpo_spark.data.dataset import Dataset, Part
-from hpo_spark.data.listing import absolute, digest_of, listing, open_file_system
-from hpo_spark.data.recipe import Recipe, reason
+from hpo_spark.data.dataset import Part
+from hpo_spark.data.listing import listing, open_file_system
+from hpo_spark.data.recipe import reason
+from hpo_spark.data.table import TableFiles
 from hpo_spark.errors import DataError
 from hpo_spark.redaction import redact
 
 __all__ = ["ParquetFiles"]
 
 
-class ParquetFiles(Recipe):
+class ParquetFiles(TableFiles):
     """A Parquet file, or a folder of them, at a path or URL that driver and workers see.
 
     Only the chosen columns and rows are read. Values of folders such as ``year=2024`` are columns too.
 
     Args:
-        url: Where it is.
-        columns: What of it is the data.
-        test: Another one for the test part.
+        url, columns, test: As for `TableFiles`.
     """
 
-    def __init__(self, url: str, columns: Columns, test: str | None = None) -> None:
-        self._url, self._columns = absolute(url), columns
-        self._test = None if test is None else absolute(test)
-        self.describe = redact(url)
-        self.where = "host"
-
-    def load(self) -> Dataset:
-        """Read what is selected."""
-        return Dataset(self._part(self._url), test=None if self._test is None else self._part(self._test))
+    where = "host"
 
     def prepare(self) -> None:
         """Look at the names of the columns, in the footer of a file."""
-        for url in filter(None, (self._url, self._test)):
-            listing(url)
+        super().prepare()
+        for url in self._urls:
             self._open(url)
-
-    def digest(self) -> str | None:
-        """Of its files."""
-        return digest_of(self._url, self._test)
 
     def key(self) -> str | None:
         """Of its files, and of what of them is read."""
@@ -52,7 +39,7 @@ class ParquetFiles(Recipe):
     def n_bytes(self) -> int:
         """About how much memory its arrays take."""
         total = 0
-        for url in filter(None, (self._url, self._test)):
+        for url in self._urls:
             source, columns = self._open(url)
             total += max(4 * source.count_rows() * len(columns.names), sum(size for _, size, _ in listing(url)))
         return total

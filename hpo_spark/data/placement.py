@@ -76,8 +76,8 @@ def placed(objective: Any, executor: Executor, seed: int) -> Iterator[Any]:
 
 def _placed(source: DataSource, executor: Executor, seed: int, owner: str) -> DataSource:
     if source.recipe.where == "host":
-        fill_on_hosts(executor, owner)
         made = _MadeOnHost(source.key(seed), owner, source.recipe.n_bytes(), source, seed)
+        fill_on_hosts(executor, owner, made.resolve)
         return DataSource(_Mapped(source.describe, made), keep_bytes=True)
     dataset = source.follow(seed)
     if dataset.is_streamed:
@@ -163,8 +163,8 @@ def _read(folder: Path) -> Dataset:
 
 
 def _map(file: Path) -> Any:
-    """The array in a file, as memory that the processes of this host share until one of them writes to it."""
-    return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))
+    """The array in a file, as memory that the processes of this host share."""
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def _move(source: Path, target: Path) -> None:

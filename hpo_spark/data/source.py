@@ -151,11 +151,12 @@ class DataSource:
     def load(self, seed: int) -> Dataset:
         """The dataset, split with the study's seed: from memory, if this process has had it before.
 
-        A stream begins anew each time, though what made it ran once.
+        Its arrays can only be read, since the next trial gets the same ones. A stream begins anew each time, though
+        what made it ran once.
         """
         key = self._identity, seed
         if key not in _ready:
-            dataset = self.follow(seed)
+            dataset = self.follow(seed).read_only()
             _ready[key] = Rewound(dataset, lambda: self.follow(seed)) if dataset.is_streamed else dataset
             if len(_ready) > _MAX_READY:
                 _ready.popitem(last=False)

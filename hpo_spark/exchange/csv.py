@@ -29,9 +29,9 @@ def from_csv(place: str | os.PathLike[str], space: SearchSpace, directions: Sequ
 
     Its columns are those of a run folder's ``trials.csv``, with ``param:NAME`` for a parameter, or plain ones: a column
     by the name of each parameter, and ``value`` (``value_0``, ``value_1``, ... for several objectives). Other columns
-    are of no matter, but for ``state``, and in a run folder's file number, seed, fidelity, repeat_of, repeat, attempt,
-    started, seconds, host, ``metric:NAME`` and error. A row without a value is a trial that failed, unless its state
-    says otherwise. The cells of parameters that are not active are not read.
+    are of no matter, but for ``state``, and in a run folder's file number, seed, fidelity, parent, repeat_of, repeat,
+    attempt, started, seconds, host, ``metric:NAME`` and error. A row without a value is a trial that failed, unless its
+    state says otherwise. The cells of parameters that are not active are not read.
 
     Args:
         place: Path, or a URL that fsspec knows.
@@ -138,7 +138,7 @@ class _Row:
     def _facts(self) -> dict[str, Any]:
         """What a run folder's file says of a trial beside params, values and metrics."""
         facts: dict[str, Any] = {}
-        for name in ("number", "seed", "fidelity", "attempt"):
+        for name in ("number", "seed", "fidelity", "parent", "attempt"):
             if (number := self._number(name)) is not None:
                 if not isinstance(number, int):
                     raise self._error(name, "a whole number")

@@ -24,6 +24,7 @@ _DTYPES = {
     "state": "string",
     "seed": "int64",
     "fidelity": "Int64",
+    "parent": "Int64",
     "repeat_of": "Int64",
     "repeat": "Int64",
     "attempt": "int64",
@@ -38,8 +39,9 @@ _INT64 = range(-(2**63), 2**63)
 def to_frame(trials: Sequence[Trial]) -> pandas.DataFrame:
     """One row a trial, with the columns of a run folder's ``trials.csv``.
 
-    Those are number, state, seed, fidelity, repeat_of and repeat (of which trial it is which repeat), attempt, started,
-    seconds, host, value (or ``value_0`` and so on), ``param:NAME``, ``metric:NAME``, and the first line of the error.
+    Those are number, state, seed, fidelity, parent (the trial that it goes on from), repeat_of and repeat (of which
+    trial it is which repeat), attempt, started, seconds, host, value (or ``value_0`` and so on), ``param:NAME``,
+    ``metric:NAME``, and the first line of the error.
     What a trial does not have is missing (NaN or NA). Params of one type have a column of that type; values of several
     types, None, lists and mappings stay what they are, in a column of objects.
 

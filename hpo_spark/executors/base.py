@@ -126,11 +126,19 @@ def can_share(executor: Executor) -> bool:
     return callable(getattr(executor, "share", None)) or isinstance(executor, ProcessPoolExecutor)
 
 
-def fill_on_hosts(executor: Executor, owner: str) -> None:
-    """Tell an executor that tasks fill the caches of their hosts in the name of an owner, until `unshare_files`."""
+def fill_on_hosts(executor: Executor, owner: str, fill: Callable[[], object]) -> None:
+    """Have trial processes fill the caches of their hosts before their first tasks, until `unshare_files`.
+
+    With an executor that cannot do that, tasks do it themselves.
+
+    Args:
+        executor: Where tasks run.
+        owner: In whose name they do it.
+        fill: Fills the cache of the host that it runs on, unless it is filled.
+    """
     tell = getattr(executor, "fill_on_hosts", None)
     if callable(tell):
-        tell(owner)
+        tell(owner, fill)
 
 
 def unshare_files(executor: Executor, owner: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -73,15 +74,16 @@ def extend_path(entries: Iterable[str]) -> None:
     sys.path += [entry for entry in entries if entry not in sys.path]
 
 
-def main(descriptor: int, parent: int) -> None:
+def main(descriptor: int, parent: int, folder: str) -> None:
     """Serve calls until the parent closes the pipe.
 
     Args:
         descriptor: Open file descriptor of this end of the pipe.
         parent: Process id of the parent, to notice one that died before this process could ask for its signal.
+        folder: For the temporary files of this process; removed when it has ended.
     """
+    _leave_nothing_behind(descriptor, folder)
     _die_with_parent(parent)
-    _leave_nobody_behind(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     become_worker()
     output.begin()
@@ -137,8 +139,8 @@ def _die_with_parent(parent: int) -> None:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
-def _leave_nobody_behind(descriptor: int) -> None:
-    """Fork a guardian that outlives this process and then kills whatever it started.
+def _leave_nothing_behind(descriptor: int, folder: str) -> None:
+    """Fork a guardian that outlives this process, then kills whatever it started and removes its temporary files.
 
     The supervisor does the same while it lives; but Spark ends a cancelled task's worker with SIGKILL. The guardian is
     a grandchild whose parent has ended, so that a task that waits for all its children does not wait for this one.
@@ -162,6 +164,7 @@ def _leave_nobody_behind(descriptor: int) -> None:
         ended.register(its_end, select.POLLIN)
         ended.poll()
     kill_marked(os.environ.get(MARK, ""))
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpgid(0), signal.SIGKILL)  # this process too
 
 

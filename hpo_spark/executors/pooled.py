@@ -65,6 +65,7 @@ class PooledExecutor(Executor):
         self.slots = slots
         self.window = window
         self._functions = FunctionBook()
+        self._setups: dict[str, Function] = {}
         self._tasks: weakref.WeakKeyDictionary[Future[Any], Task] = weakref.WeakKeyDictionary()
         self._waiting: deque[tuple[Future[Any], Task | Exception]] = deque()
         self._n_working = 0
@@ -124,6 +125,22 @@ class PooledExecutor(Executor):
     def on_resize(self, callback: Callable[[], None]) -> None:
         """Have a method called, in some thread, when ``slots`` and ``window`` change, as long as its object lives."""
         self._resized.append(weakref.WeakMethod(callback))
+
+    def fill_on_hosts(self, owner: str, fill: Callable[[], object]) -> None:
+        """Have each trial process call a function before its first task, within no limit of time, until `unshare`.
+
+        Args:
+            owner: In whose name it fills the cache of its host.
+            fill: What to call; nobody hears how it ends.
+        """
+        with self._lock:
+            self._setups[owner] = self._functions.pickled(fill)
+
+    def unshare(self, owner: str | None = None) -> None:
+        """Have nothing more called in the name of an owner, or of any."""
+        with self._lock:
+            for one in [owner] if owner is not None else list(self._setups):
+                self._setups.pop(one, None)
 
     def cancel(self, future: Future[Any]) -> None:
         """Cancel a task; one that runs is killed, and its future then raises `TaskCancelled`."""

@@ -70,6 +70,7 @@ class ProcessExecutor(PooledExecutor):
         with self._lock:
             self._busy[task.number] = process
         try:
+            process.set_up(list(self._setups.values()), self._limits.memory_mb)
             return process.run(task.function, task.arguments, self._limits.times(task.factor))
         finally:
             with self._lock:

@@ -162,13 +162,20 @@ class SparkExecutor(PooledExecutor):
         """
         return self._files.add(path, owner)
 
-    def fill_on_hosts(self, owner: str) -> None:
-        """Have `unshare` go to all hosts, since tasks fill their caches themselves in the name of this owner."""
+    def fill_on_hosts(self, owner: str, fill: Callable[[], object]) -> None:
+        """Have each trial process call a function before its first task, within no limit of time, until `unshare`.
+
+        Args:
+            owner: In whose name it fills the cache of its host.
+            fill: What to call; nobody hears how it ends.
+        """
+        super().fill_on_hosts(owner, fill)
         if not is_local(self._context):
             self._files.expect(owner)
 
     def unshare(self, owner: str | None = None) -> None:
         """Remove what is shared in the name of an owner, or all that is, from the hosts."""
+        super().unshare(owner)
         slots = 2 * max(1, self._cluster_slots)
 
         def run(task: ReleaseTask) -> list[tuple[str, int]]:
@@ -304,6 +311,7 @@ class SparkExecutor(PooledExecutor):
                 n_lost,
                 _MAX_ATTEMPTS,
                 self._files.shared,
+                setups=tuple(map(self._broadcast, list(self._setups.values()))),
             )
             try:
                 answer = self._run_task(task, trial_task, n_missing)

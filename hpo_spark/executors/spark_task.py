@@ -71,6 +71,7 @@ class TrialTask:
         max_attempts: How often it may be begun in all.
         shared: Files that must be on this host before.
         fill: Puts them there; None to answer that they are missing.
+        setups: What a trial process calls before its first task.
     """
 
     function: SharedFunction
@@ -82,6 +83,7 @@ class TrialTask:
     max_attempts: int
     shared: tuple[HostPath, ...] = ()
     fill: FillTask | None = None
+    setups: tuple[SharedFunction, ...] = ()
 
     def __call__(self, partition: Iterator[Any]) -> Iterator[Answer]:
         """Run the call; the partition holds nothing of interest, but Spark keeps only workers that have read it."""
@@ -102,12 +104,13 @@ class TrialTask:
         if not is_ready:
             yield Answer(None)
             return
-        process = _process(self.isolation)
+        process, devices = _process(self.isolation), _devices()
+        process.set_up([setup.value for setup in self.setups], self.limits.memory_mb, devices)
         outcome = process.run(
             self.function.value,
             self.arguments,
             self.limits,
-            environment=_devices(),
+            environment=devices,
             n_lost=n_lost,
         )
         yield Answer(outcome, _first_check(self.versions))

@@ -2,6 +2,9 @@
 
 One supervisor has one trial process and runs one call at a time in it. The Spark task and the threads of
 `ProcessExecutor` use it alike, so that limits and crashes behave the same on a laptop and on a cluster.
+
+The process has a folder for temporary files of its own, which is removed when it has ended: one that is killed cannot
+do that itself, as TensorFlow would when Python ends in peace.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +27,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any, Literal
 
 from hpo_spark import output
+from hpo_spark.cache import FOLDER_VARIABLE, base_folder
 from hpo_spark.errors import MemoryExceeded, TaskTimeout, WorkerCrashed
 from hpo_spark.executors.child import STARTED
 from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
@@ -43,6 +48,7 @@ _WATCH_MEMORY_S, _WATCH_OUTPUT_S = 0.1, 0.5
 # since importing TensorFlow anew costs some six seconds.
 _MAX_GROWTH_MB, _MAX_FAST_GROWTH_MB, _MIN_AGE_S = 90.0, 1000.0, 300.0
 _MAX_OPEN_FILES = 150
+_NO_ARGUMENTS = dumps(((), {}))
 # With a limit on memory, so large a share of it.
 _MAX_SHARE = 0.1
 
@@ -91,8 +97,10 @@ class TrialProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._output: IO[bytes] | None = None
+        self._folder: str | None = None
         self._pidfd: int | None = None
         self._sent: set[str] = set()
+        self._has_set_up: set[str] = set()
         self._mark = ""
         self._born = 0.0
         self._first_mb: float | None = None
@@ -103,6 +111,25 @@ class TrialProcess:
     def pid(self) -> int | None:
         """Process id of the trial process; None while there is none."""
         return self._process.pid if self._process else None
+
+    def set_up(
+        self, functions: Sequence[Function], memory_mb: float | None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Run calls that belong to no task, such as reading data, unless this process has run them already.
+
+        They have no limit of time, and nobody hears how they end: a task that needs what they do will tell.
+
+        Args:
+            functions: What to call, without arguments.
+            memory_mb: As in `TaskLimits`.
+            environment: As for `run`.
+        """
+        with contextlib.suppress(OSError):
+            self.start(environment or {})
+        for function in functions:
+            if function.key not in self._has_set_up:
+                self._run(function, _NO_ARGUMENTS, TaskLimits(memory_mb=memory_mb), environment or {}, 0)
+                self._has_set_up.add(function.key)
 
     def run(
         self,
@@ -161,6 +188,7 @@ class TrialProcess:
             self._mark = uuid.uuid4().hex
             ours, theirs = socket.socketpair()
             self._output = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115 - lives as long as the process
+            self._folder = tempfile.mkdtemp(prefix="hpo_spark-")
             paths = [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]
             variables = {
                 "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -169,13 +197,17 @@ class TrialProcess:
                 # Trials share a device more often than not: none may take all of its memory at once.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                # Not below this process's folder for temporary files, which is its own.
+                FOLDER_VARIABLE: base_folder(),
                 **os.environ,
+                "TMPDIR": self._folder,
                 **thread_settings(self.cpus),
                 **self._environment,
                 "PYTHONPATH": os.pathsep.join(paths),
                 MARK: self._mark,
             }
-            command = f"from hpo_spark.executors.child import main; main({theirs.fileno()}, {os.getpid()})"
+            arguments = theirs.fileno(), os.getpid(), self._folder
+            command = f"from hpo_spark.executors.child import main; main{arguments!r}"
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", command],
@@ -292,9 +324,14 @@ class TrialProcess:
     def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
         if process.returncode is not None:  # its number may be another's by now
             kill_marked(self._mark)
-            return
-        kill_tree(process.pid, self._mark)
-        process.wait()
+        else:
+            kill_tree(process.pid, self._mark)
+            process.wait()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _discard(self) -> None:
         for resource in (self._pipe, self._output):
@@ -302,8 +339,10 @@ class TrialProcess:
                 resource.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        self._process = self._pipe = self._output = self._pidfd = None
+        self._remove_folder()
+        self._process = self._pipe = self._output = self._pidfd = self._folder = None
         self._sent.clear()
+        self._has_set_up.clear()
 
 
 class _Watch:

@@ -32,6 +32,8 @@ class Context:
         shuffle_seed: Seed of the order of batches and of folds: the study's, and another for each repeat of a
             configuration.
         fidelity: Epochs to train in all, with those of a checkpoint; None where the objective decides.
+        last_step: The last step that the trial will report, at which it is not stopped any more, since all that it
+            costs has been paid: its fidelity. An objective without one may say it; None for unknown.
         deterministic: Whether equal seeds must give equal values, even where that is slower.
         curve: What was reported so far, ``[step, value]`` pairs.
         pruned: Why the trial is stopped early; None while it is not.
@@ -57,6 +59,7 @@ class Context:
         self.study_seed = study_seed
         self.shuffle_seed = study_seed if trial.repeat is None else derive_seed(study_seed, _REPEATS, trial.repeat)
         self.fidelity = trial.fidelity
+        self.last_step = trial.fidelity
         self.deterministic = deterministic
         self.curve: list[list[float]] = []
         self.model: bytes | None = None
@@ -102,7 +105,7 @@ class Context:
         """Record a value on the way, such as the validation accuracy after each epoch.
 
         Args:
-            step: Counts from 0 or 1, growing.
+            step: Counts from 0 or 1, growing; where the trial has a fidelity from 1, as the epochs that were trained.
             value: A number; not a number is recorded as such.
 
         Raises:
@@ -116,6 +119,8 @@ class Context:
         try:
             self._on_report(self.curve)
         except TrialPruned as pruned:
+            if self.last_step is not None and pair[0] >= self.last_step:
+                return
             self.pruned = str(pruned)
             raise
 

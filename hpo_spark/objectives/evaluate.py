@@ -32,6 +32,12 @@ __all__ = ["MODEL_PART", "Evaluated", "Evaluation"]
 # The part of a trial that trains the model to keep, beside parts 0, 1, ... that its value comes from.
 MODEL_PART = -1
 
+# What is said beside numpy's complaint.
+_READ_ONLY = (
+    "The arrays of context.data can only be read, since all trials of a process share them: change a copy, as in "
+    "x = context.data.train.x.copy()."
+)
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -333,6 +339,8 @@ def _headline(summary: str) -> str:
 def _describe(error: BaseException, printed: str) -> str:
     """The exception in the first line, then the traceback from the objective's first frame on, and what was printed."""
     try:
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            error.add_note(_READ_ONLY)
         summary = _headline("".join(traceback.format_exception_only(error)).strip())
         steps = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, steps))

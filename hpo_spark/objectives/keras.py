@@ -20,7 +20,7 @@ from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_cal
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.objectives.reuse import forget_programs
-from hpo_spark.objectives.training import Plan, Trainer, dump_state, load_state, read_state, state_of
+from hpo_spark.objectives.training import Plan, Trainer, dump_state, read_state, state_of
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
@@ -138,8 +138,9 @@ class KerasObjective:
             trainer = Trainer(model, dataset.train)
             model = trainer.model
             goes_on = self._may_go_on(dataset)
-            done = _take_up(model, context) if goes_on else 0
+            done = _take_up(trainer, context) if goes_on else 0
             plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
+            context.last_step = epochs
             try:
                 trainer.fit(dataset, plan, [report, *callbacks])
             except TrialPruned:
@@ -220,11 +221,17 @@ class KerasObjective:
             forget_models()
 
 
-def _take_up(model: Any, context: Context) -> int:
-    """Have a model go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew."""
+def _take_up(trainer: Trainer, context: Context) -> int:
+    """Have a training go on from the trial's checkpoint; epochs that it has behind it, 0 where it begins anew."""
     if (checkpoint := context.checkpoint) is None:
         return 0
-    load_state(model, read_state(checkpoint.content))
+    try:
+        trainer.load_state(read_state(checkpoint.content))
+    except Exception as error:  # it costs time only: from the start the trial comes to the same
+        logger.warning(
+            "trial %d begins from the start, since its parent's checkpoint does not fit: %s", context.number, error
+        )
+        return 0
     return checkpoint.step
 
 

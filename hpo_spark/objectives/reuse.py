@@ -77,8 +77,12 @@ def forget_programs() -> None:
 
 
 def state_variables(model: Any) -> list[Any]:
-    """All variables that training changes, but for metrics: of the layers, of random generators, of the optimizer."""
-    return [*model.variables, *model.optimizer.variables]
+    """All variables that training changes, but for metrics: of the layers, of random generators, of optimizers."""
+    import keras
+
+    # A model with a step of its own may have several, as one that trains two networks against each other.
+    optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    return [*model.variables, *(variable for optimizer in optimizers for variable in optimizer.variables)]
 
 
 def _copy_state(source: Any, target: Any) -> None:

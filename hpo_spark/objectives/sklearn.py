@@ -53,7 +53,12 @@ class SklearnObjective:
             list of names for several objectives; None for the estimator's own ``score``. Larger is better in all.
         all_rows: Whether folds are cut from all rows, those of the test part too, to compare with publications that do.
             Nothing is left to test the best model on then.
+
+    Attributes:
+        has_epochs: False: ``fit`` is one step, so that a trial has no fidelity and cannot be stopped early.
     """
+
+    has_epochs = False
 
     def __init__(
         self,

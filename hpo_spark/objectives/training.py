@@ -1,8 +1,8 @@
 """Training a Keras model epoch after epoch, as `Model.fit` does and with its callbacks, but without Python in the loop.
 
 The seam for whatever follows a training is Keras' own: a callback sees every epoch with its logs, and ends the training
-by ``model.stop_training = True``. A training that goes on sets the model's state (`load_state`) and begins at a later
-epoch; since the order of an epoch's batches derives from its number, stopping and going on equals one run.
+by ``model.stop_training = True``. A training that goes on sets the model's state (`Trainer.load_state`) and begins at a
+later epoch; since the order of an epoch's batches derives from its number, stopping and going on equals one run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hpo_spark.data import Dataset, Part
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import borrow, give_back, state_variables
 
-__all__ = ["Plan", "Trainer", "batch_order", "dump_state", "load_state", "read_state", "state_of"]
+__all__ = ["Plan", "Trainer", "batch_order", "dump_state", "read_state", "state_of"]
 
 # Tells the generator of the batch order from others that are seeded with the study's seed.
 _ORDER_STREAM = 0x0BDE
@@ -57,12 +57,6 @@ def state_of(model: Any) -> list[Any]:
     import keras
 
     return [keras.ops.convert_to_numpy(variable) for variable in state_variables(model)]
-
-
-def load_state(model: Any, state: Sequence[Any]) -> None:
-    """Give a model the state that `state_of` took from one like it."""
-    for variable, value in zip(state_variables(model), state, strict=True):
-        variable.assign(value)
 
 
 def dump_state(state: Sequence[Any]) -> bytes:
@@ -119,6 +113,25 @@ class Trainer:
         if not part.is_stream and _is_plain(model):
             self._loan = borrow(model, part)
             self.model = self._loan.program.model
+
+    def load_state(self, state: Sequence[Any]) -> None:
+        """Have the training go on from a state that `state_of` took from a model like this one.
+
+        Raises:
+            ValueError: If it is the state of another model; nothing is changed then.
+        """
+        model = self.model
+        if self._loan is None:  # Keras' own loop makes what is missing when it begins
+            if not all(layer.built for layer in model._flatten_layers(include_self=False)):
+                model(self._part.inputs(slice(1)))
+            if model.optimizer is not None and not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+        variables = state_variables(model)
+        own, given = ([tuple(each.shape) for each in values] for values in (variables, state))
+        if own != given:
+            raise ValueError(f"The state has arrays of shapes {given}, and the model variables of {own}.")
+        for variable, value in zip(variables, state, strict=True):
+            variable.assign(value)
 
     def release(self) -> None:
         """Leave the compiled loops to a later trial; the model is not to be used from here on."""

@@ -13,7 +13,10 @@ from hpo_spark.trial import Trial
 
 __all__ = ["ABSENT", "FACTS", "METRIC", "PARAM", "cell_text", "columns_of", "csv_of", "value_columns"]
 
-FACTS = ("number", "state", "seed", "fidelity", "repeat_of", "repeat", "attempt", "started", "seconds", "host")
+FACTS = (
+    *("number", "state", "seed", "fidelity", "parent", "repeat_of", "repeat"),
+    *("attempt", "started", "seconds", "host"),
+)
 PARAM, METRIC = "param:", "metric:"
 
 

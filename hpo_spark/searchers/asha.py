@@ -37,11 +37,6 @@ class AshaSearcher(RungsSearcher):
 
     name = "asha"
 
-    @property
-    def ends(self) -> bool:
-        """Whether the searcher that configurations come from does."""
-        return self.searcher.ends
-
     def _propose(self) -> Proposal | None:
         for rung in reversed(range(len(self._fidelities) - 1)):
             if (climber := self._promotable(rung)) is not None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from deap import base
@@ -84,6 +83,8 @@ class DehbSearcher(HyperbandSearcher):
         # By rung: how many were proposed there; and all that are known there, with their trials' numbers.
         self._turns: defaultdict[int, int] = defaultdict(int)
         self._tried: defaultdict[int, dict[str, int | None]] = defaultdict(dict)
+        # Nobody climbs in later brackets. A child may still come to equal one of a population, and go on from there.
+        self._unclimbing: list[Climber] = []
         self._n_asked = 0
         self.toolbox = base.Toolbox()
         self.toolbox.register("select", draw)
@@ -149,7 +150,7 @@ class DehbSearcher(HyperbandSearcher):
         origin = {"by": self.name, "parents": parents}
         child = self._proposed(number, rung, Climber(key, params), origin, genes=genes)
         below = (self._tried[lower].get(key) for lower in reversed(range(rung)))
-        return replace(child, parent=next((number for number in below if number is not None), None))
+        return self._going_on(child, next((number for number in below if number is not None), None))
 
     def _proposed(
         self, bracket: int, rung: int, climber: Climber, origin: dict[str, Any] | None, **token: Any
@@ -164,16 +165,19 @@ class DehbSearcher(HyperbandSearcher):
         """Put a trial on its rung, and into its place in the population there if it is better than what is there."""
         super()._place(trial)
         token = trial.token if isinstance(trial.token, dict) else {}
+        if "turn" in token:
+            self._n_asked = max(self._n_asked, token["ask"] + 1)
         rung = self._rung_of(trial)
         if rung is None:
             return
         key = self.space.key(trial.params)
         self._tried[rung].setdefault(key, None)
         if "turn" in token:
-            self._n_asked = max(self._n_asked, token["ask"] + 1)
             self._turns[rung] = max(self._turns[rung], token["turn"] + 1)
         if (losses := losses_of(trial, self.directions)) is None:
             return
+        if token.get("bracket"):
+            self._unclimbing.append(self._on(token["bracket"], rung)[key])
         self._tried[rung][key] = trial.number
         individual = Individual(token.get("genes") or self.space.encode(trial.params), parents=[trial.number])
         individual.fitness.values = losses
@@ -184,9 +188,19 @@ class DehbSearcher(HyperbandSearcher):
         if rank(individual) < rank(self._own[rung].get(place)):
             self._own[rung][place] = individual
 
-    def _rung_of(self, trial: Trial) -> int | None:
-        fidelity = self._fidelity_of(trial)
-        return self._fidelities.index(fidelity) if fidelity in self._fidelities else None
+    def _let_go(self) -> None:
+        super()._let_go()
+        kept = {one.parents[0] for one in self._everyone()}
+        self._unclimbing, unclimbing = [], self._unclimbing
+        for climber in unclimbing:
+            if climber.number in kept:
+                self._unclimbing.append(climber)
+            else:
+                self._say_outdated([climber])
+
+    def _settle(self, number: int, bracket: Bracket) -> None:
+        if number == 0:
+            super()._settle(number, bracket)
 
     def _population(self, rung: int) -> list[Individual]:
         """The individuals on a rung; the best of those from elsewhere take the places of the worst."""

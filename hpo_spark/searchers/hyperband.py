@@ -14,13 +14,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from hpo_spark.searchers.base import Direction, Proposal, Searcher
+from hpo_spark.searchers.base import Proposal
 from hpo_spark.searchers.ladder import Bracket
 from hpo_spark.searchers.rungs import RungsSearcher, best_first
-from hpo_spark.space import Params, SearchSpace
+from hpo_spark.space import Params
 
 __all__ = ["HyperbandSearcher"]
 
@@ -38,33 +35,13 @@ class HyperbandSearcher(RungsSearcher):
 
     name = "hyperband"
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        directions: Sequence[Direction] = ("maximize",),
-        seed: int = 0,
-        *,
-        searcher: str | Mapping[str, Any] | Searcher = "random",
-        min: int = 1,
-        max: int | None = None,
-        eta: int = 3,
-    ) -> None:
-        super().__init__(space, directions, seed, searcher=searcher, min=min, max=max, eta=eta)
-        # Brackets before this one have nothing more to offer.
-        self._first_open = 0
-        # Rungs that are complete, and whose losers are known.
-        self._settled: set[tuple[int, int]] = set()
-
-    @property
-    def ends(self) -> bool:
-        """Whether the searcher that configurations come from does."""
-        return self.searcher.ends
+    # Brackets before this one have nothing more to offer.
+    _first_open = 0
 
     def adopt(self, params: Params) -> Proposal:
         """A configuration that a user wants tried, in the newest bracket."""
-        number = max((bracket for bracket, _ in list(self._rungs)), default=0)
-        rung = self.ladder.bracket(number).first
-        return Proposal(params, self._fidelities[rung], token={"bracket": number, "rung": rung})
+        number = self._newest
+        return Proposal(params, self._fidelities[self.ladder.bracket(number).first], token={"bracket": number})
 
     def _propose(self) -> Proposal | None:
         number = self._first_open
@@ -75,6 +52,7 @@ class HyperbandSearcher(RungsSearcher):
             if not self._on(number, bracket.first):
                 return None  # it could not even begin
             if number == self._first_open and self._is_over(number, bracket):
+                self._settle(number, bracket)
                 self._first_open += 1
             number += 1
 
@@ -128,11 +106,16 @@ class HyperbandSearcher(RungsSearcher):
         return any(not one.has_ended for rung in self._rungs.values() for one in rung.values())
 
     def _let_go(self) -> None:
-        for number, rung in list(self._rungs):
-            bracket = self.ladder.bracket(number)
-            step = rung - bracket.first
-            if (number, rung) in self._settled or step + 1 == len(bracket.sizes):
-                continue
+        for number in range(self._first_open, self._newest + 1):
+            self._settle(number, self.ladder.bracket(number))
+
+    def _settle(self, number: int, bracket: Bracket) -> None:
+        """Let go of those on complete rungs of a bracket that do not climb."""
+        for step, size in enumerate(bracket.sizes[1:]):
             if self._is_complete(number, bracket, step):
-                self._settled.add((number, rung))
-                self._say_outdated(best_first(self._on(number, rung))[bracket.sizes[step + 1] :])
+                self._say_outdated(best_first(self._on(number, bracket.first + step))[size:])
+
+    @property
+    def _newest(self) -> int:
+        """Number of the newest bracket."""
+        return max((number for number, _ in list(self._rungs)), default=0)

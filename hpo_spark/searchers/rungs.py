@@ -1,8 +1,9 @@
 """Configurations that climb from few epochs to many: what the searchers with fidelities have in common.
 
 New configurations come from another searcher, which learns of each what it was worth at the highest fidelity so far.
-A proposal's token says where it stands: its bracket, its rung, and the other searcher's token. So a restored search
-knows all that it needs from its trials, in whatever order they come.
+A proposal's token says its bracket and the other searcher's token, and its fidelity which rung it stands on. So a
+restored search knows all that it needs from its trials, in whatever order they come; and one that goes on with other
+fidelities has on its rungs what was trained for just as many epochs.
 """
 
 from __future__ import annotations
@@ -98,11 +99,18 @@ class RungsSearcher(Searcher):
         self._rungs: dict[Place, dict[str, Climber]] = {}
         # By configuration: the fidelity at which the other searcher knows it, and whether by a value.
         self._taught: dict[str, tuple[int, bool]] = {}
+        # Trials that others go on from: the study lets go of their checkpoints when these have ended.
+        self._continued: set[int] = set()
 
     @property
     def full_fidelity(self) -> int:
         """Epochs of a full training."""
         return self._fidelities[-1]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the searcher that configurations come from does."""
+        return self.searcher.ends
 
     @property
     def depends_on_clock(self) -> bool:
@@ -138,13 +146,13 @@ class RungsSearcher(Searcher):
             key = self.space.key(trial.params)
             if trial.state is TrialState.RUNNING:
                 known.setdefault(key, trial)
-            elif self._is_news(trial):
+            elif self._note_if_news(trial):
                 known[key] = trial
         self.searcher.restore([self._seen_by_searcher(trial) for trial in known.values()])
 
     def adopt(self, params: Params) -> Proposal:
         """A configuration that a user wants tried, on the lowest rung."""
-        return Proposal(params, self._fidelities[0], token={"bracket": 0, "rung": 0})
+        return Proposal(params, self._fidelities[0], token={"bracket": 0})
 
     @abstractmethod
     def _propose(self) -> Proposal | None:
@@ -154,9 +162,9 @@ class RungsSearcher(Searcher):
         """Say of which trials no checkpoint is needed any more, by `_say_outdated`."""
 
     def _say_outdated(self, climbers: Iterable[Climber]) -> None:
-        """Say that nothing will go on from the checkpoints of these, once."""
+        """Say that nothing will go on from the checkpoints of these, once; but of those that something goes on from."""
         for climber in climbers:
-            if not climber.is_outdated and climber.number is not None:
+            if not climber.is_outdated and climber.number is not None and climber.number not in self._continued:
                 climber.is_outdated = True
                 self.outdated.append(climber.number)
 
@@ -178,7 +186,13 @@ class RungsSearcher(Searcher):
         climber.is_promoted = True
         copy = Climber(climber.key, climber.params, climber.token)
         origin = {"by": self.name, "parents": [climber.number]}
-        return replace(self._proposed(bracket, rung + 1, copy, origin, **token), parent=climber.number)
+        return self._going_on(self._proposed(bracket, rung + 1, copy, origin, **token), climber.number)
+
+    def _going_on(self, proposal: Proposal, parent: int | None) -> Proposal:
+        """A proposal that goes on from a trial's checkpoint; None for one that begins from the start."""
+        if parent is not None:
+            self._continued.add(parent)
+        return replace(proposal, parent=parent)
 
     def _proposed(
         self, bracket: int, rung: int, climber: Climber, origin: dict[str, Any] | None, **token: Any
@@ -188,21 +202,23 @@ class RungsSearcher(Searcher):
         return Proposal(
             climber.params,
             self._fidelities[rung],
-            token={"bracket": bracket, "rung": rung, "token": climber.token, **token},
+            token={"bracket": bracket, "token": climber.token, **token},
             origin={**(origin or {}), "bracket": bracket, "rung": rung},
         )
 
     def _place(self, trial: Trial) -> None:
         """Put a trial on its rung, if it has one."""
-        token = _token_of(trial)
-        if "rung" not in token:
+        token, rung, key = _token_of(trial), self._rung_of(trial), self.space.key(trial.params)
+        if "bracket" not in token or rung is None:
             return
-        bracket, rung, key = token["bracket"], token["rung"], self.space.key(trial.params)
+        bracket = token["bracket"]
         climber = self._rungs.setdefault((bracket, rung), {}).setdefault(
             key, Climber(key, trial.params, token.get("token"))
         )
-        if trial.parent is not None and (below := self._on(bracket, rung - 1).get(key)) is not None:
-            below.is_promoted = True
+        if trial.parent is not None:
+            self._continued.add(trial.parent)
+            if (below := self._on(bracket, rung - 1).get(key)) is not None:
+                below.is_promoted = True
         if trial.state is TrialState.RUNNING:
             return
         losses = losses_of(trial, self.directions)
@@ -211,11 +227,11 @@ class RungsSearcher(Searcher):
 
     def _teach(self, trial: Trial) -> None:
         """Have the other searcher learn how a trial ended."""
-        if self._is_news(trial):
+        if self._note_if_news(trial):
             self.searcher.tell(self._seen_by_searcher(trial))
 
-    def _is_news(self, trial: Trial) -> bool:
-        """Whether the other searcher is to learn of a trial, which is then written down."""
+    def _note_if_news(self, trial: Trial) -> bool:
+        """Whether the other searcher is to learn of a trial; if so, note that it has."""
         key, fidelity = self.space.key(trial.params), self._fidelity_of(trial)
         has_value = losses_of(trial, self.directions) is not None
         known_at, is_valued = self._taught.get(key, (0, False))
@@ -230,6 +246,11 @@ class RungsSearcher(Searcher):
 
     def _fidelity_of(self, trial: Trial) -> int:
         return self.full_fidelity if trial.fidelity is None else trial.fidelity
+
+    def _rung_of(self, trial: Trial) -> int | None:
+        """The rung that a trial stands on; None where none has as many epochs."""
+        fidelity = self._fidelity_of(trial)
+        return self._fidelities.index(fidelity) if fidelity in self._fidelities else None
 
     def _seen_by_searcher(self, trial: Trial) -> Trial:
         return replace(trial, token=_token_of(trial).get("token"))

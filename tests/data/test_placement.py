@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hpo_spark import (
+    Choice,
     DataSource,
     Float,
     FunctionObjective,
@@ -17,9 +19,11 @@ from hpo_spark import (
     SearchSpace,
     SparkExecutor,
     Study,
+    TrialState,
 )
 from hpo_spark.cache import HostCache
 from hpo_spark.data.placement import placed
+from hpo_spark.data.recipe import Recipe
 from hpo_spark.executors.serial import SerialExecutor
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.pickling import large_captures
@@ -97,6 +101,49 @@ def test_what_trials_see_is_what_a_search_in_one_process_sees(executor, tmp_path
     assert KerasObjective(build_model, {"npz": str(tmp_path / "images.npz")}).data.load(0).train.x.dtype == np.uint8
 
 
+def meddle(params, context):
+    """Writes into the data, as scaling in place does."""
+    from sklearn.preprocessing import StandardScaler
+
+    x = context.data.train.x
+    if params["how"] == "by scikit-learn":
+        x = StandardScaler(copy=False).fit_transform(x)
+    elif params["how"] == "in a copy":
+        x = x.copy()
+        x -= 1
+    elif params["how"] == "in place":
+        x -= 1
+    elif params["how"] == "by force":
+        x.flags.writeable = True
+        x -= 1
+    return {"value": 0.0, "sum": float(context.data.train.x.sum()), "pid": os.getpid()}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "function"])
+@pytest.mark.parametrize("where", ["processes", "spark", "here"])
+def test_no_trial_sees_what_another_wrote_into_the_data(request, kind, where):
+    if where == "spark":
+        executor = SparkExecutor(request.getfixturevalue("spark"), slots=1)
+    else:
+        executor = SerialExecutor() if where == "here" else ProcessExecutor(1)
+    own = arrays()
+    before = [array.copy() for array in own]
+    hows = ["not at all", "by scikit-learn", "in a copy", "in place", "by force"]
+    space = SearchSpace(how=Choice([*hows, "not any more"]))
+    with executor:
+        objective = FunctionObjective(meddle, own if kind == "arrays" else lambda: own)
+        result = Study(space, objective, "grid", seed=0).run(executor, give_up_after=None)
+    trials = {trial.params["how"]: trial for trial in result.trials}
+    assert len({trial.metrics["sum"] for trial in result.trials if trial.values}) == 1
+    assert all(trials[how].values for how in ("not at all", "by scikit-learn", "in a copy", "not any more"))
+    assert {trials[how].state for how in ("in place", "by force")} == {TrialState.FAILED}
+    assert "can only be read" in trials["in place"].error
+    assert "x = context.data.train.x.copy()" in trials["in place"].error
+    for array, untouched in zip(own, before, strict=True):
+        assert array.flags.writeable, "it is the user's"
+        assert (array == untouched).all()
+
+
 def test_files_that_are_not_on_a_host_come_over_spark(spark, cache, tmp_path):
     (tmp_path / "big.bin").write_bytes(b"abc" * 1000)
     with SparkExecutor(spark) as executor:
@@ -128,6 +175,39 @@ def test_parquet_is_read_on_the_host_and_not_by_the_driver(executor, cache, tmp_
     assert [trial.error for trial in result.trials] == [None] * 4
     assert all(trial.value == pytest.approx(result.trials[0].value) for trial in result.trials)
     assert cache.n_bytes() == 0
+
+
+class Noted(Recipe):
+    """Arrays that each host reads; says when that was done."""
+
+    describe, where = "noted", "host"
+
+    def __init__(self, log):
+        self.log = log
+
+    def key(self):
+        return str(self.log)
+
+    def load(self):
+        data = arrays()
+        with open(self.log, "a") as file:
+            file.write(f"{time.time()}\n")
+        return data
+
+
+def test_reading_on_the_host_is_no_trials_time(executor, cache, tmp_path):
+    """Nor is it within its limit; trials of later processes find it done."""
+    result = search(FunctionObjective(total, DataSource(Noted(tmp_path / "log"))), executor)
+    (read_at,) = map(float, (tmp_path / "log").read_text().split())
+    assert [trial.error for trial in result.trials] == [None] * 6
+    assert all(trial.started >= read_at for trial in result.trials)
+    assert cache.n_bytes() == 0
+    assert not executor._setups
+
+
+def test_what_cannot_be_read_on_a_host_is_told_by_the_trials(executor, tmp_path):
+    result = search(FunctionObjective(total, DataSource(Noted(tmp_path / "nowhere" / "log"))), executor, 2)
+    assert all("nowhere" in trial.error for trial in result.trials)
 
 
 def refuse(recipe):

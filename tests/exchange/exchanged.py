@@ -28,6 +28,7 @@ def a_trial(number, params, state=TrialState.COMPLETED, values=(0.1 + 0.2,), **m
     facts = {
         "seed": 2**31 - 1 - number,
         "fidelity": 3 if number % 2 else None,
+        "parent": number - 1 if number % 2 else None,
         "metrics": {"loss": 1 / 3, "nan": math.nan, "inf": -math.inf, "n": number},
         "curve": [[1, 0.5], [2, math.nan], [4, math.inf]],
         "started": 1.7e9 + number + 1 / 3,
@@ -53,7 +54,7 @@ def exact(trials):
             trial.number,
             sorted((name, repr(value)) for name, value in trial.params.items()),
             trial.seed,
-            trial.fidelity,
+            (trial.fidelity, trial.parent),
             str(trial.state),
             repr(trial.values),
             sorted((name, repr(value)) for name, value in trial.metrics.items()),

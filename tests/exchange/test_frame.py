@@ -21,7 +21,8 @@ def test_a_frame_has_the_columns_of_trials_csv(tmp_path):
     assert len(frame) == 20
     types = {name: str(dtype) for name, dtype in frame.dtypes.items()}
     assert types["number"] == types["seed"] == types["attempt"] == "int64"
-    assert types["fidelity"] == "Int64"
+    assert types["fidelity"] == types["parent"] == "Int64"
+    assert frame["parent"].dropna().tolist() == [trial.parent for trial in trials if trial.parent is not None]
     assert types["value"] == types["started"] == types["param:rate"] == types["metric:loss"] == "float64"
     assert types["param:width"] == types["metric:n"] == "int64"
     assert types["state"] == types["host"] == types["error"] == types["param:optimizer"] == "string"

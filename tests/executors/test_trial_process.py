@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from hpo_spark import ProcessExecutor, SparkExecutor, TaskCancelled, TaskTimeout, WorkerCrashed
+from hpo_spark.cache import HostCache
 from hpo_spark.executors.base import drop_tasks
 
 
@@ -83,6 +86,39 @@ def test_a_task_that_kills_its_process_is_told_from_others(make, how, cause):
         with pytest.raises(WorkerCrashed, match=cause):
             executor.submit(die, how).result(timeout=60)
         assert executor.submit(abs, -1).result(timeout=60) == 1
+
+
+def leave_files(path, how):
+    """As TensorFlow does, which removes its files only when Python ends in peace."""
+    descriptor, file = tempfile.mkstemp()
+    os.close(descriptor)
+    open(os.path.join(tempfile.mkdtemp(), "inside"), "w").close()
+    path.write_text(file)
+    if how == "hang":
+        time.sleep(300)
+    if how != "end":
+        die(how)
+    return HostCache().root
+
+
+@pytest.mark.parametrize("how", ["end", "kill", "hang"])
+def test_temporary_files_go_with_the_process(make, tmp_path, how):
+    with make(slots=1, task_timeout_s=3) as executor:
+        future = executor.submit(leave_files, tmp_path / "file", how)
+        if how == "end":
+            assert future.result(timeout=60) == HostCache().root, "what processes share lies elsewhere"
+        else:
+            with pytest.raises((WorkerCrashed, TaskTimeout)):
+                future.result(timeout=60)
+        folder = Path((tmp_path / "file").read_text()).parent
+        assert folder != Path(tempfile.gettempdir())
+        assert folder.exists() == (how == "end")
+        executor.submit(die, "exit").exception(timeout=60)
+        assert not folder.exists()
+        again = executor.submit(tempfile.gettempdir).result(timeout=60)
+        assert again != str(folder)
+    if isinstance(executor, ProcessExecutor):
+        assert not os.path.exists(again)
 
 
 def test_a_crash_tells_the_last_words(make):
@@ -266,14 +302,18 @@ def test_a_trial_process_dies_with_its_parent(tmp_path):
         "with ProcessExecutor(1) as executor:\n"
         "    executor.submit(write_pids, sys.argv[1]).result()\n"
     )
-    path = tmp_path / "pids"
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    path, temporary = tmp_path / "pids", tmp_path / "temporary"
+    temporary.mkdir()
+    paths = [os.path.dirname(__file__), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(temporary)}
     parent = subprocess.Popen([sys.executable, "-c", script, path], env=environment)
     try:
         trial, child = pids_in(path)
+        assert len(list(temporary.iterdir())) == 1
         parent.kill()
         parent.wait()
         assert gone([trial, child])
+        wait_until(lambda: not list(temporary.iterdir()), seconds=15)
     finally:
         parent.kill()
         for pid in pids_in(path):

@@ -10,6 +10,7 @@ def climbs(params, context):
     """Some epochs towards ``params["x"]``, from a checkpoint where there is one; each epoch leaves a line in a file."""
     start = context.checkpoint.step if context.checkpoint else 0
     epochs = context.fidelity or 9
+    context.last_step = epochs
     for epoch in range(start + 1, epochs + 1):
         if "log" in params:
             with open(params["log"], "a") as file:
@@ -76,6 +77,45 @@ def network(params):
     )
     model.compile(keras.optimizers.Adam(params["rate"]), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def with_own_step(params):
+    """The same with a training step of its own."""
+    import keras
+
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            logs = super().train_step(data)
+            return {**logs, "doubled": 2 * logs["loss"]}
+
+    return compiled(Own(network(params).layers), params)
+
+
+def without_graphs(params):
+    return compiled(network(params), params, run_eagerly=True)
+
+
+def unbuilt_without_graphs(params):
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(12), keras.layers.Dropout(0.2), keras.layers.Dense(10)]
+    return compiled(keras.Sequential([*layers, keras.layers.Softmax()]), params, run_eagerly=True)
+
+
+def compiled(model, params, **options):
+    import keras
+
+    optimizer = keras.optimizers.Adam(params["rate"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
+    return model
+
+
+def grown(params, context):
+    """A model that has another unit at each fidelity, so that no checkpoint fits."""
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10 + context.fidelity), keras.layers.Dense(10)]
+    return compiled(keras.Sequential([*layers, keras.layers.Softmax()]), params)
 
 
 def arrays(content):

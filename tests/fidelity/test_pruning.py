@@ -17,10 +17,15 @@ from hpo_spark import (
     Trial,
     TrialState,
 )
+from hpo_spark.errors import TrialPruned
 from hpo_spark.exchange.optuna import from_optuna, to_optuna
-from hpo_spark.pruners import Thresholds, make_pruner
+from hpo_spark.midway import Midway
+from hpo_spark.objectives.context import Context
+from hpo_spark.pruners import Pruner, Thresholds, make_pruner
 from hpo_spark.pruners.base import Curve
+from hpo_spark.reporting import Reporter
 from hpo_spark.searchers import make_searcher
+from hpo_spark.storage.local import LocalStorage
 
 SPACE = SearchSpace(x=Float(0.0, 1.0))
 
@@ -105,6 +110,68 @@ def test_a_pruned_trial_says_why_and_is_never_the_best(pruner):
     assert result.epochs == 0, "nobody counts epochs here"
 
 
+@pytest.mark.parametrize("options", [{"fidelity": {"min": 3, "max": 9}}, {}], ids=["fidelity", "epochs"])
+def test_nothing_is_stopped_at_its_last_step_since_all_of_it_is_paid_for(options):
+    """Without fidelities the objective says which step is the last."""
+    with SerialExecutor() as pool:
+        study = Study(SPACE, objectives.climbs, "random", seed=0, pruner={"name": "median", "start": 2}, **options)
+        result = study.run(pool, 40)
+    pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert all(trial.curve[-1][0] < (trial.fidelity or 9) for trial in pruned)
+    late = Context(Trial(0, {}, 0), 0, on_report=stop)
+    late.last_step = 3
+    with pytest.raises(TrialPruned):
+        late.report(2, 0.1)
+    late.report(3, 0.1)
+
+
+def stop(curve):
+    raise TrialPruned("it is behind")
+
+
+def test_reports_are_read_only_where_something_hangs_on_them(tmp_path, monkeypatch):
+    reads, read = [], LocalStorage.read
+    monkeypatch.setattr(LocalStorage, "read", lambda storage, name: reads.append(name) or read(storage, name))
+    for pruner, renews in ((None, True), (make_pruner("median"), False)):
+        midway = Midway(LocalStorage(tmp_path), pruner, True, 9, renews)
+        midway.open([], {})
+        Reporter(midway.place, Trial(1, {}, 0), renews)([[1, 0.5]])
+        midway._live._wake.set()
+        midway.end(Trial(2, {}, 0), [])
+        assert not midway._live._thread.is_alive()
+        assert midway.curve_of(Trial(1, {}, 0)) == [[1, 0.5]]
+        midway.close(is_finished=True, is_ours=True)
+    assert reads == ["live/trial-1-attempt-1.jsonl"] * 2, "only when a trial was asked for that left no result"
+
+
+def test_thresholds_take_a_small_share_of_the_time_however_many_curves_there_are():
+    class Slow(Pruner):
+        name = "slow"
+        n_made = 0
+
+        def thresholds(self, curves, maximize):
+            self.n_made += 1
+            began = time.thread_time()
+            while time.thread_time() < began + 0.05:
+                pass
+            return Thresholds(maximize, [[1, float(self.n_made)]])
+
+    for renews, n_made in ((True, 1), (False, 5)):
+        midway = Midway(None, pruner := Slow(), True, None, renews)
+        try:
+            began = time.monotonic()
+            found = []
+            for number in range(5):
+                midway._learn(number, [[1, 0.5]])
+                found.append(midway.thresholds()["bounds"][0][1])
+            # Twenty times as long as they took they are left as they are, but in deterministic mode.
+            assert pruner.n_made == n_made or time.monotonic() > began + 1.0
+            assert found[-1] == pruner.n_made
+        finally:
+            midway.close(is_finished=True, is_ours=True)
+
+
 def test_an_objective_that_catches_exceptions_is_stopped_all_the_same():
     with SerialExecutor() as pool:
         result = Study(SPACE, objectives.swallows, "random", pruner={"name": "median", "start": 2}, seed=0).run(pool, 8)
@@ -153,10 +220,7 @@ def test_a_threshold_that_is_renewed_stops_a_running_trial_at_its_next_epoch(spa
 
 
 def test_a_renewed_threshold_is_heeded_at_the_very_next_report(tmp_path):
-    from hpo_spark.errors import TrialPruned
     from hpo_spark.live import Live
-    from hpo_spark.reporting import Reporter
-    from hpo_spark.storage.local import LocalStorage
 
     now, heard = {}, []
     live = Live(LocalStorage(tmp_path), lambda number, curve: heard.append((number, curve)), lambda: now or None, True)

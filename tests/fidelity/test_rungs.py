@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpo_spark import ConfigError, Float, SearchSpace, Study, Trial, TrialState
+from hpo_spark import ConfigError, Float, SearchSpace, SklearnObjective, Study, Trial, TrialState
 from hpo_spark.config import parse_study_file
 from hpo_spark.searchers import make_searcher
 from hpo_spark.searchers.ladder import Ladder
@@ -84,6 +84,55 @@ def test_dehb_evolves_at_each_fidelity():
     assert min(abs(one.params["x"] - 0.3) for one in asked if one.fidelity == 9) < 0.05
 
 
+@pytest.mark.parametrize("name", ["asha", "hyperband", "dehb"])
+def test_a_search_that_goes_on_with_other_fidelities_has_each_trial_where_its_epochs_are(name):
+    searcher, trials = make(name, 3, 27), []
+    while len(trials) < 30:
+        trials += [end(searcher, len(trials) + n, one, n / 10) for n, one in enumerate(searcher.ask(4))]
+    assert {trial.fidelity for trial in trials} == {3, 9, 27}
+    wider = make(name, 1, 27)  # whose rung 1 was rung 0, and so on
+    wider.restore(trials)
+    for (_, rung), climbers in wider._rungs.items():
+        numbers = [one.number for one in climbers.values()]
+        assert {trials[number].fidelity for number in numbers} == {wider.ladder.rungs[rung]}
+    by_number = {trial.number: trial for trial in trials}
+    other = make(name, 1, 10)  # where no rung has 9 or 27 epochs
+    other.restore(trials)
+    for proposal in [*wider.ask(40), *other.ask(40)]:
+        assert proposal.parent is None or by_number[proposal.parent].fidelity < proposal.fidelity
+
+
+def test_dehb_keeps_no_checkpoint_that_nobody_can_go_on_from():
+    searcher, kept, number = make("dehb"), {}, 0
+    most = []
+    while number < 300:
+        for proposal in searcher.ask(2):
+            kept.pop(proposal.parent, None)  # as a study does when a trial has climbed
+            trial = end(searcher, number, proposal, -abs(proposal.params["x"] - 0.3))
+            if trial.fidelity < 9:
+                kept[number] = trial
+            number += 1
+        while searcher.outdated:
+            kept.pop(searcher.outdated.popleft(), None)
+        most.append(len(kept))
+    # Populations of 9 and 5 individuals, and as many in the first bracket.
+    assert max(most) <= 9 + 5 + 9
+
+
+def test_what_something_goes_on_from_is_not_let_go_of():
+    searcher = make("asha")
+    (first, *others) = searcher.ask(3)
+    for number, proposal in enumerate([first, *others]):
+        end(searcher, number, proposal, [0.5, 0.1, 0.2][number])
+    (climbing,) = [one for one in searcher.ask(1) if one.parent is not None]
+    assert climbing.parent == 0
+    for number in range(3, 30):  # all better, so that it would not climb now
+        end(searcher, number, searcher.ask(1)[0], number)
+    searcher.ask(1)
+    assert 1 in searcher.outdated
+    assert 0 not in searcher.outdated
+
+
 def test_a_searcher_learns_what_a_configuration_was_worth_at_the_most_epochs():
     searcher = make("asha", searcher="evolution")
     asked = searcher.ask(3)
@@ -118,6 +167,23 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(searcher, fidelity, word
 def test_several_objectives_have_neither_fidelities_nor_a_pruner(options):
     with pytest.raises(ConfigError, match="one (objective|direction)"):
         Study(SPACE, lambda params: (0.0, 0.0), direction=["maximize"] * 2, seed=0, **{"fidelity": None, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fidelity": {"max": 9}}, "fidelity: needs an objective that trains in epochs"),
+        ({"searcher": {"name": "hyperband", "max": 9}}, "SklearnObjective does not"),
+        ({"pruner": "median"}, "pruner: needs an objective that trains in epochs"),
+    ],
+)
+def test_an_objective_without_epochs_has_neither_fidelities_nor_a_pruner(options, words):
+    from sklearn.tree import DecisionTreeClassifier
+
+    objective = SklearnObjective(DecisionTreeClassifier(), "digits")
+    with pytest.raises(ConfigError) as raised:
+        Study(SPACE, objective, seed=0, **options)
+    assert words in str(raised.value)
 
 
 FILE = """

@@ -249,13 +249,13 @@ def other_models():
 
 def going_on():
     """One run of four epochs against two and two, from the state that was taken between."""
-    from hpo_spark.objectives.training import Plan, Trainer, load_state, state_of
+    from hpo_spark.objectives.training import Plan, Trainer, state_of
 
     whole = trained(built(adam, dropout=0.3), epochs=4)
     state, first = trained(built(adam, dropout=0.3), epochs=2)
     found = dataset()
     trainer = Trainer(built(adam, seed=9, dropout=0.3), found.train)
-    load_state(trainer.model, state)
+    trainer.load_state(state)
     trainer.fit(found, Plan(4, 32, 7, first_epoch=2))
     second = trainer.model.history.history
     history = {name: first[name] + second[name] for name in first}
