@@ -1,16 +1,23 @@
-"""Signals that end a search: answered on the main thread only, where Python allows it, and given back afterwards."""
+"""Signals that end a search: answered on the main thread only, where Python allows it, and given back afterwards.
+
+Also the signal of a parent that has ended, which the kernel sends where it was asked to.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["interrupts_answered_by", "signals_end_program"]
+__all__ = ["end_with_parent", "interrupts_answered_by", "signal_when_parent_ends", "signals_end_program"]
+
+_PR_SET_PDEATHSIG = 1
 
 
 class _Program:
@@ -19,13 +26,19 @@ class _Program:
     def __init__(self, exit_code: int) -> None:
         self._exit_code = exit_code
         self._n_signals = 0
+        self.parent: int | None = None
 
     def count(self) -> None:
         """A signal has come; does not return from the second.
 
         Nothing needs to be put in order: a record is written with one call, trial processes die with their parent, and
-        so does the JVM.
+        so does the JVM. Whoever sends a signal to a whole process group sends one; that its parent has ended by it is
+        no second.
         """
+        if self.parent is not None and os.getppid() != self.parent:
+            self.parent = None
+            self._n_signals = 1
+            return
         self._n_signals += 1
         if self._n_signals > 1:
             os._exit(self._exit_code)
@@ -48,6 +61,28 @@ def signals_end_program(exit_code: int) -> Iterator[None]:
             yield
     finally:
         _program = None
+
+
+def signal_when_parent_ends(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, however it ends; on Linux only.
+
+    The parent is the thread that started this process, and this process may have outlived it by now.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with_parent(parent: int) -> None:
+    """End this program as SIGTERM does when its parent ends; on Linux only.
+
+    Args:
+        parent: Process id of the parent, to notice one that ended before this process could ask for its signal.
+    """
+    if _program is not None:
+        _program.parent = parent
+    signal_when_parent_ends(signal.SIGTERM)
+    if os.getppid() != parent:
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager
