@@ -26,22 +26,25 @@ class _Program:
     def __init__(self, exit_code: int) -> None:
         self._exit_code = exit_code
         self._n_signals = 0
-        self.parent: int | None = None
+        self.ends_with_parent = False
 
-    def count(self) -> None:
+    def count(self, number: int) -> bool:
         """A signal has come; does not return from the second.
 
         Nothing needs to be put in order: a record is written with one call, trial processes die with their parent, and
-        so does the JVM. Whoever sends a signal to a whole process group sends one; that its parent has ended by it is
-        no second.
+        so does the JVM.
+
+        Returns:
+            Whether it is to be answered. SIGTERM from the kernel is not where another signal is answered already: it
+            comes when whoever sent that one has ended the parent too, and once for each of the parent's threads that
+            this program is handed to on the way.
         """
-        if self.parent is not None and os.getppid() != self.parent:
-            self.parent = None
-            self._n_signals = 1
-            return
+        if self._n_signals and self.ends_with_parent and number == signal.SIGTERM:
+            return False
         self._n_signals += 1
         if self._n_signals > 1:
             os._exit(self._exit_code)
+        return True
 
 
 _program: _Program | None = None
@@ -79,7 +82,7 @@ def end_with_parent(parent: int) -> None:
         parent: Process id of the parent, to notice one that ended before this process could ask for its signal.
     """
     if _program is not None:
-        _program.parent = parent
+        _program.ends_with_parent = True
     signal_when_parent_ends(signal.SIGTERM)
     if os.getppid() != parent:
         signal.raise_signal(signal.SIGTERM)
@@ -100,8 +103,8 @@ def interrupts_answered_by(answer: Callable[[], bool]) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
         terminated = terminated or number == signal.SIGTERM
-        if _program is not None:
-            _program.count()
+        if _program is not None and not _program.count(number):
+            return
         if not answer():
             raise KeyboardInterrupt
 
@@ -118,9 +121,8 @@ def interrupts_answered_by(answer: Callable[[], bool]) -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    if _program is not None:
-        _program.count()
-    raise KeyboardInterrupt
+    if _program is None or _program.count(number):
+        raise KeyboardInterrupt
 
 
 def _is_nobodys(handler: Any) -> bool:

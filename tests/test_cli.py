@@ -306,6 +306,7 @@ def test_the_job_runs_under_spark_submit_on_the_master_that_it_gives(folder):
 
 def test_a_folder_that_another_driver_runs_is_75_for_it_is_free_later(folder, capsys):
     command = ["run", str(folder / "quick.yaml"), "--out", str(folder / "run"), "--resume", "--executor", "serial"]
+    (folder / "run").mkdir()
     lease = Lease(open_storage(folder / "run"))
     lease.acquire(waits=False)
     try:

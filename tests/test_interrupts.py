@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -112,7 +113,7 @@ def test_a_program_that_a_shell_started_outlives_it(tmp_path):
     """Also one that finds what spark-submit leaves in the environment of its program, and of what that starts."""
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "my_objective.py").write_text(OBJECTIVE)
-    run = f"{sys.executable} -m hpo_spark run study.yaml --out run --executor processes"
+    run = f"{Path(sys.executable).parent}/hpo-spark run study.yaml --out run --executor processes"
     shell = subprocess.Popen(
         ["sh", "-c", f"nohup {run} > log 2>&1 & read line"],
         stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ Nothing here needs hpo_spark, Spark or TensorFlow, which live in an environment 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,12 @@ def outcome(folder: str) -> dict[str, Any]:
     return {"folder": folder, "params": best["params"], "metrics": metrics}
 
 
-def tree_of(pid: int) -> list[psutil.Process]:
-    """A process and all that it has started, as far as they live."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
+def tree_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process that was started here and all that it has started; nothing where it has ended."""
+    if process.poll() is not None:
         return []
+    root = psutil.Process(process.pid)  # until it is waited for, its number is nobody else's
+    return [root, *root.children(recursive=True)]
 
 
 def end_all(processes: Iterable[psutil.Process], timeout_s: float = 30.0) -> None:

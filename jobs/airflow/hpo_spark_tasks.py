@@ -132,9 +132,8 @@ def search_here(python: str, study_file: str, folder: str, settings: dict[str, A
                 logger.info("%s", line.rstrip())
             code = driver.wait()
         finally:  # Airflow's time-out, or whatever else ends this task
-            processes = tree_of(driver.pid)
-            if driver.poll() is None:
-                driver.terminate()
+            processes = tree_of(driver)
+            driver.terminate()
             end_all(processes)
     if code in FINAL:
         raise AirflowFailException(f"{study_file} is not tried again: {FINAL[code]}. See above.")
