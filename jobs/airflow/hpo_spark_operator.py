@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowFailException
-from hpo_spark_run import FINAL, TUNE, end_all, outcome, read_result, run_arguments, tree_of
+from hpo_spark_run import FINAL, TUNE, end_all, outcome, read_result, run_arguments, started_by
 
 __all__ = ["TuneOperator"]
 
@@ -17,8 +17,8 @@ class TuneOperator(SparkSubmitOperator):
 
     In client mode spark-submit's exit code is that of ``jobs/tune.py``: 2 and 3 fail the task for good, since another
     try would end alike; 75 and crashes are retried. In cluster mode it says little, and ``state`` in ``result.json``
-    counts: ``failed`` is final, whatever else is retried, a wrong study file too. (Cluster mode was tried with a stand-in
-    for spark-submit only.)
+    counts: ``failed`` is final, whatever else is retried, a wrong study file too. (Cluster mode was tried with a
+    stand-in for spark-submit only.)
 
     When Airflow ends the task, be it by its time-out or by hand, the task ends once the driver and all its processes
     have, so that a retry finds the run folder free.
@@ -58,7 +58,7 @@ class TuneOperator(SparkSubmitOperator):
 
     def on_kill(self) -> None:
         """Kill spark-submit, by which the driver's Python gets SIGTERM, and wait for the end of them all."""
-        processes = [] if self._submitted is None else tree_of(self._submitted)
+        processes = [] if self._submitted is None else started_by(self._submitted)
         super().on_kill()
         end_all(processes)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 from upath import UPath
 
-__all__ = ["FINAL", "TUNE", "end_all", "outcome", "read_result", "run_arguments", "tree_of"]
+__all__ = ["END_S", "FINAL", "TUNE", "end_all", "outcome", "read_result", "run_arguments", "started_by"]
 
 TUNE = str(Path(__file__).resolve().parents[1] / "tune.py")
 
+# How long a search may take to end once it was told to.
+END_S = 30.0
 # Exit codes after which another try would end alike. 75, and whatever a crash or a signal leaves, is worth one.
 FINAL = {
     2: "the study file, the arguments or Spark's environment are wrong",
@@ -68,17 +71,20 @@ def outcome(folder: str) -> dict[str, Any]:
     return {"folder": folder, "params": best["params"], "metrics": metrics}
 
 
-def tree_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """A process that was started here and all that it has started; nothing where it has ended."""
+def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All that a process has started, and these in turn; nothing where it has ended.
+
+    Without itself: whoever else waited for it would take its exit code.
+    """
     if process.poll() is not None:
         return []
-    root = psutil.Process(process.pid)  # until it is waited for, its number is nobody else's
-    return [root, *root.children(recursive=True)]
+    return psutil.Process(process.pid).children(recursive=True)  # its number is nobody else's until it is waited for
 
 
-def end_all(processes: Iterable[psutil.Process], timeout_s: float = 30.0) -> None:
-    """Wait until processes that were told to end have done so, and kill those that have not."""
-    _, alive = psutil.wait_procs(list(processes), timeout=timeout_s)
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """Wait until processes that were told to end have done so, and kill those that have not after a while."""
+    _, alive = psutil.wait_procs(list(processes), timeout=END_S)
     for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=timeout_s)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=END_S)

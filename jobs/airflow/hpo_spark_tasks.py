@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from hpo_spark_run import FINAL, TUNE, end_all, outcome, run_arguments, tree_of
+from hpo_spark_run import END_S, FINAL, TUNE, end_all, outcome, run_arguments, started_by
 from upath import UPath
 
 __all__ = ["FOLDER", "SETTINGS", "STUDY_FILE", "judge", "params", "publish", "search_here"]
@@ -132,8 +132,12 @@ def search_here(python: str, study_file: str, folder: str, settings: dict[str, A
                 logger.info("%s", line.rstrip())
             code = driver.wait()
         finally:  # Airflow's time-out, or whatever else ends this task
-            processes = tree_of(driver)
+            processes = started_by(driver)
             driver.terminate()
+            try:
+                driver.wait(END_S)
+            except subprocess.TimeoutExpired:
+                driver.kill()
             end_all(processes)
     if code in FINAL:
         raise AirflowFailException(f"{study_file} is not tried again: {FINAL[code]}. See above.")
