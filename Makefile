@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AIRFLOW_VENV := build/airflow-venv
+AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -50,6 +52,14 @@ test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get instal
 
 test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
 	$(BIN)/python -m pytest -m tracking
+
+$(AIRFLOW_STAMP): jobs/airflow/requirements.txt
+	$(PYTHON) -m venv $(AIRFLOW_VENV)
+	$(AIRFLOW_VENV)/bin/pip install --quiet --requirement jobs/airflow/requirements.txt
+	@touch $@
+
+test-airflow: $(STAMP) $(AIRFLOW_STAMP)  ## Run the DAGs in an Airflow of their own, made in build/airflow-venv
+	$(BIN)/python -m pytest -m airflow
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ from hpo_spark.progress import LiveProgress, PlainProgress
 from hpo_spark.redaction import first_redacted, redact
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import refit_table, summary, workers_table
-from hpo_spark.session import check_environment, open_session
+from hpo_spark.session import check_environment, end_with_spark_submit, open_session
 from hpo_spark.signals import signals_end_program
 from hpo_spark.storage import open_storage
 from hpo_spark.study import Callback, Study
@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         with signals_end_program(INTERRUPTED), _log_as_before():
+            end_with_spark_submit()
             _app(args=None if argv is None else list(argv), prog_name="hpo-spark")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):

@@ -9,6 +9,7 @@ __all__ = [
     "EnvironmentProblem",
     "EvaluationError",
     "ExecutorLost",
+    "FolderInUse",
     "HpoSparkError",
     "JournalError",
     "MemoryExceeded",
@@ -72,6 +73,10 @@ class MissingExtra(HpoSparkError, ImportError):
     def __str__(self) -> str:
         wanted = self.package if self.extra is None else f'"hpo_spark[{self.extra}]"'
         return f"{self.what} needs {self.package}. Install it with: pip install {wanted}"
+
+
+class FolderInUse(ConfigError):
+    """Another driver runs the search of a run folder, or may do so: it can be tried again later."""
 
 
 class JournalError(ConfigError):

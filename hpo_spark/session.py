@@ -8,23 +8,39 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from hpo_spark.errors import ConfigError, EnvironmentProblem, MissingExtra
 from hpo_spark.executors.spark_errors import first_lines
+from hpo_spark.signals import end_with_parent
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["check_environment", "open_session", "under_spark_submit"]
+__all__ = ["check_environment", "end_with_spark_submit", "open_session", "under_spark_submit"]
 
 
 def under_spark_submit() -> bool:
     """Whether spark-submit started this program: it then decides on the master and everything else."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def end_with_spark_submit() -> None:
+    """Under spark-submit, end this program when the JVM that started it ends, be it by SIGKILL; on Linux only.
+
+    A program that a shell or another program has started stays when that ends, so that ``nohup`` means what it says.
+    """
+    if not under_spark_submit():
+        return
+    with suppress(psutil.Error):  # it has just ended, and its gateway with it
+        parent = psutil.Process(os.getppid())
+        if parent.name() == "java":
+            end_with_parent(parent.pid)
 
 
 def check_environment(master: str | None) -> None:

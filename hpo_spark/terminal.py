@@ -15,6 +15,7 @@ from hpo_spark.errors import (
     ConfigError,
     DataError,
     EnvironmentProblem,
+    FolderInUse,
     MissingExtra,
     StorageError,
     TaskNotPicklable,
@@ -37,12 +38,12 @@ def as_command(function: Callable[P, int]) -> Callable[P, None]:
         errors = open_console(stderr=True)
         try:
             code = function(*args, **kwargs)
+        except (FolderInUse, StorageError) as error:
+            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
+            code = INTERRUPTED
         except (ConfigError, DataError, EnvironmentProblem, MissingExtra, TaskNotPicklable) as error:
             errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
             code = WRONG
-        except StorageError as error:
-            errors.print(f"hpo-spark: {error}", markup=False, soft_wrap=True, style="red")
-            code = INTERRUPTED
         except BrokenExecutor as error:
             say = f"hpo-spark: {error}\nWhat has ended is kept; go on with hpo-spark resume, or run it with --resume."
             errors.print(say, markup=False, soft_wrap=True, style="red")

@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from hpo_spark.cli import main
+from hpo_spark.journal import Lease
+from hpo_spark.storage import open_storage
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -300,6 +302,19 @@ def test_the_job_runs_under_spark_submit_on_the_master_that_it_gives(folder):
     refused = call(*submit, ROOT / "jobs" / "tune.py", "run", "quick.yaml", "--master", "local[1]", cwd=folder)
     assert refused.returncode == 2
     assert "give the master to spark-submit" in refused.stdout  # spark-submit joins the two
+
+
+def test_a_folder_that_another_driver_runs_is_75_for_it_is_free_later(folder, capsys):
+    command = ["run", str(folder / "quick.yaml"), "--out", str(folder / "run"), "--resume", "--executor", "serial"]
+    (folder / "run").mkdir()
+    lease = Lease(open_storage(folder / "run"))
+    lease.acquire(waits=False)
+    try:
+        assert main(command) == 75
+        assert "runs this search" in capsys.readouterr().err
+    finally:
+        lease.release()
+    assert main(command) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,7 +10,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psutil
 import pytest
 
 from hpo_spark import Float, ProcessExecutor, SearchSpace, SerialExecutor, Study
@@ -87,6 +89,59 @@ def test_a_study_in_another_thread_sets_no_handler(tmp_path):
     thread.start()
     thread.join(60)
     assert seen == [before] * 3
+
+
+STUDY = """\
+study: {seed: 1, max_trials: 20}
+report: false
+space:
+  x: {float: [0.0, 1.0]}
+searcher: random
+objective:
+  function: my_objective.py:slow
+"""
+OBJECTIVE = """\
+import time
+
+def slow(params):
+    time.sleep(0.2)
+    return params["x"]
+"""
+
+
+def test_a_program_that_a_shell_started_outlives_it(tmp_path):
+    """Also one that finds what spark-submit leaves in the environment of its program, and of what that starts."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "my_objective.py").write_text(OBJECTIVE)
+    run = f"{Path(sys.executable).parent}/hpo-spark run study.yaml --out run --executor processes"
+    shell = subprocess.Popen(
+        ["sh", "-c", f"nohup {run} > log 2>&1 & read line"],
+        stdin=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "PYSPARK_GATEWAY_PORT": "1"},
+    )
+    journal, result = tmp_path / "run" / "journal.jsonl", tmp_path / "run" / "result.json"
+    program = None
+    try:
+        wait_for(lambda: journal.exists() and '"tell"' in journal.read_text())
+        (program,) = psutil.Process(shell.pid).children()
+        shell.communicate(b"\n", timeout=60)
+        assert not result.exists()
+        wait_for(result.exists)
+        assert json.loads(result.read_text())["counts"] == {"COMPLETED": 20}
+    finally:
+        shell.kill()
+        if program is not None:
+            psutil.wait_procs([program], timeout=60)
+            if program.is_running():
+                program.kill()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 PROGRAM = """\

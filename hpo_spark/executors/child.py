@@ -6,7 +6,6 @@ however the parent dies. After each call it puts back what the call changed in t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shutil
@@ -29,10 +28,9 @@ from hpo_spark.executors.outcome import Outcome, call, failure_of
 from hpo_spark.executors.tree import MARK, kill_marked, pidfd_of
 from hpo_spark.pickling import MAX_FRESH_BYTES, loads
 from hpo_spark.role import become_worker, begin_attempt
+from hpo_spark.signals import signal_when_parent_ends
 
 __all__ = ["STARTED", "FunctionCache", "extend_path", "main"]
-
-_PR_SET_PDEATHSIG = 1
 
 # What the trial process answers first: everything is loaded, and the call begins.
 STARTED = "started"
@@ -131,8 +129,7 @@ def _serve(
 
 
 def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_when_parent_ends(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     if sys.platform != "linux":

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from hpo_spark.errors import ConfigError
+from hpo_spark.errors import FolderInUse
 from hpo_spark.storage import Storage
 
 __all__ = ["Lease"]
@@ -61,7 +61,7 @@ class Lease:
             waits: Whether to wait, for a minute at most, until another host's lease that may be stale is so for sure.
 
         Raises:
-            ConfigError: If somebody runs a search there.
+            FolderInUse: If somebody runs a search there.
         """
         while not self._try(waits):
             pass
@@ -112,10 +112,10 @@ class Lease:
             if is_left_over or not _is_alive(content):
                 logger.info("%s: its search was run by %s, which has ended; taking over", self._storage, holder)
                 return
-            raise ConfigError(f"{self._storage}: {holder} runs this search. Wait for its end, or end it first.")
+            raise FolderInUse(f"{self._storage}: {holder} runs this search. Wait for its end, or end it first.")
         age_s = time.time() - float(content.get("at", 0.0))
         if not waits and age_s < STALE_S:
-            raise ConfigError(
+            raise FolderInUse(
                 f"{self._storage}: {holder} runs this search, or did so {age_s:.0f} s ago. If it has died, --resume "
                 f"takes over once that is {STALE_S:.0f} s ago."
             )
@@ -131,7 +131,7 @@ class Lease:
             if now is None:
                 return
             if now != content:
-                raise ConfigError(f"{self._storage}: {holder} runs this search, and has just said so. Let it end.")
+                raise FolderInUse(f"{self._storage}: {holder} runs this search, and has just said so. Let it end.")
         logger.info("%s: taking over from %s, which says no more", self._storage, holder)
 
     def _renew(self) -> None:

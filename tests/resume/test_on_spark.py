@@ -1,5 +1,6 @@
 """The same on Spark: its driver is killed in the middle, and nothing of the search or of Spark is left behind."""
 
+import contextlib
 import json
 import os
 import random
@@ -85,7 +86,7 @@ def slow(params):
 """
 
 
-def start(folder, under_submit):
+def start(folder, under_submit, *options):
     """The search as a process, in a session of its own, once some of its trials have ended."""
     (folder / "study.yaml").write_text(STUDY)
     (folder / "my_objective.py").write_text(OBJECTIVE)
@@ -94,10 +95,10 @@ def start(folder, under_submit):
         begin = [BINARIES / "spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false",
                  Path(__file__).parents[2] / "jobs" / "tune.py"]  # fmt: skip
     master = [] if under_submit else ["--master", "local[2]"]
-    command = [*begin, "run", "study.yaml", "--out", "run", "--resume", *master]
+    command = [*begin, "run", "study.yaml", "--out", "run", "--resume", *master, *options]
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, **options(folder)
+            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, **place(folder)
         )
     deadline = time.monotonic() + 120
     while len(ended_in(folder)) < 3 and time.monotonic() < deadline and process.poll() is None:
@@ -105,7 +106,7 @@ def start(folder, under_submit):
     return process
 
 
-def options(folder):
+def place(folder):
     path = f"{BINARIES}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"}
     return {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL}
@@ -117,10 +118,8 @@ def options(folder):
 )
 def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, target):
     """Whoever gets it: the command; or under spark-submit its Python driver, its JVM, or all that it started."""
-    process = start(tmp_path, under_submit=target != "hpo-spark")
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    try:
-        began = time.monotonic()
+    process = start(tmp_path, target != "hpo-spark")
+    with all_end_in_15_s(process, tmp_path) as family:
         if target == "driver":
             (driver,) = [
                 child for child in family if "python" in child.name() and "tune.py" in " ".join(child.cmdline())
@@ -130,24 +129,49 @@ def test_sigterm_ends_in_15_s_and_the_search_is_resumed(tmp_path, target):
             os.killpg(process.pid, signal.SIGTERM)
         else:
             process.send_signal(signal.SIGTERM)
+    if target in ("hpo-spark", "driver"):
+        assert process.returncode == 75, (tmp_path / "errors").read_text()
+    assert_resumed(tmp_path)
+
+
+@pytest.mark.parametrize("executor", ["processes", pytest.param("spark", marks=pytest.mark.long)])
+def test_a_killed_spark_submit_leaves_no_process_and_the_search_is_resumed(tmp_path, executor):
+    """With trials in processes the driver never talks to Spark, and learns of it by the kernel's signal alone."""
+    process = start(tmp_path, True, "--executor", executor)
+    with all_end_in_15_s(process, tmp_path):
+        process.kill()
+    assert_resumed(tmp_path)
+
+
+@contextlib.contextmanager
+def all_end_in_15_s(process, folder):
+    """See that whoever belongs to a process ends with it; whoever does not is killed."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    try:
+        began = time.monotonic()
+        yield family
         process.wait(timeout=60)
         _, alive = psutil.wait_procs(family, timeout=15)
         seconds = time.monotonic() - began
-        errors = (tmp_path / "errors").read_text()
-        assert not [child for child in alive if child.is_running() and child.status() != "zombie"], errors
+        assert not [child for child in alive if child.is_running() and child.status() != "zombie"], (
+            folder / "errors"
+        ).read_text()
         assert seconds < 15
     finally:
         for left in family:
             if left.is_running():
                 left.kill()
-    if target in ("hpo-spark", "driver"):
-        assert process.returncode == 75, errors
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["state"] == "interrupted", errors
-    before = ended_in(tmp_path)
+
+
+def assert_resumed(folder):
+    """An interrupted search goes on without losing or repeating what has ended."""
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert result["state"] == "interrupted", (folder / "errors").read_text()
+    before = ended_in(folder)
     assert 3 <= len(before) < 24
     again = subprocess.run([BINARIES / "hpo-spark", "resume", "run", "--executor", "processes"], capture_output=True,
-                           text=True, timeout=200, check=False, **options(tmp_path))  # fmt: skip
+                           text=True, timeout=200, check=False, **place(folder))  # fmt: skip
     assert again.returncode == 0, again.stderr
-    after = ended_in(tmp_path)
+    after = ended_in(folder)
     assert sorted(after) == list(range(24))
     assert {number: after[number] for number in before} == before
