@@ -41,6 +41,12 @@ test-long: $(STAMP)  ## Run whole searches that take longer
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster
 
+test-gpus: $(STAMP)  ## Run those of them with simulated GPUs
+	$(BIN)/python -m pytest -m cluster tests/clusters/test_gpus.py
+
+test-matrix: $(STAMP)  ## Run the core tests on pyspark 3.5, 4.0 and the newest; ARGS="--python python3.13" on another Python
+	$(BIN)/python tests/matrix.py $(ARGS)
+
 test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
 	$(BIN)/python -m pytest -m faults --timeout=3000
 
