@@ -82,9 +82,7 @@ class ProcessExecutor(PooledExecutor):
         try:
             environment = self._local.environment
             process.set_up(list(self._setups.values()), self._limits.memory_mb, environment)
-            return process.run(
-                task.function, task.arguments, self._limits.times(task.factor), environment=environment
-            )
+            return process.run(task.function, task.arguments, self._limits.times(task.factor), environment=environment)
         finally:
             with self._lock:
                 del self._busy[task.number]
