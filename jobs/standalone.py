@@ -157,7 +157,7 @@ class Standalone:
         self.workers.append(self._start(name, "worker.Worker", *options, *folder, self.url))
 
     def _start(self, name: str, role: str, *options: str) -> subprocess.Popen[bytes]:
-        program = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{role}", "--host", _HOST]
+        program = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{role}", "--host", _HOST]
         with (self.folder / f"{name}.log").open("wb") as log:
             return self.spawn(
                 [*program, *options],
