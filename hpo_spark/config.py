@@ -370,6 +370,7 @@ class StudyFile:
                 keep_models=model.study.keep_models,
                 confirm=confirm,
                 tracking=model.tracking,
+                report=model.report,
                 resume=resume,
                 force=force,
             )
