@@ -11,18 +11,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.text import Text
 
 from hpo_spark.config import StudyFile, parse_study_file, read_study_file
 from hpo_spark.control import request_stop
-from hpo_spark.errors import ConfigError, EnvironmentProblem, EvaluationError, MissingExtra
+from hpo_spark.errors import ConfigError, EnvironmentProblem, EvaluationError
 from hpo_spark.exchange.export import Format, export_run
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.base import slots_of
@@ -39,8 +37,8 @@ from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, end_with_spark_submit, open_session
 from hpo_spark.signals import signals_end_program
 from hpo_spark.storage import open_storage
-from hpo_spark.study import Callback, Study
-from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, open_console
+from hpo_spark.study import Study
+from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, log_to, open_console
 from hpo_spark.versions import __version__
 
 __all__ = ["main", "run_and_exit"]
@@ -151,7 +149,7 @@ def run(
 ) -> int:
     """Run the search that a study file describes."""
     console = open_console()
-    _log_to(open_console(stderr=True) if quiet else console)
+    log_to(open_console(stderr=True) if quiet else console)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
     if out is not None and out.startswith("memory://"):
@@ -178,7 +176,7 @@ def resume(
 ) -> int:
     """Go on with a search: trials that have ended are not run again."""
     console = open_console()
-    _log_to(open_console(stderr=True) if quiet else console)
+    log_to(open_console(stderr=True) if quiet else console)
     file = _file_of(folder, overrides, executor, master)
     return _run(file, file.study(folder, resume=True, force=force), master, console, quiet, verbose)
 
@@ -197,7 +195,7 @@ def refit(
     from hpo_spark.refit import refit as train
 
     console = open_console()
-    _log_to(console)
+    log_to(console)
     file = _file_of(folder, overrides, executor, master)
     if file.model.executor == "spark":
         check_environment(master)
@@ -258,7 +256,7 @@ def check(
 ) -> int:
     """Find out whether a study file can be run: the file, its data, and every worker."""
     console = open_console()
-    _log_to(console)
+    log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
     if file.model.executor == "spark":
@@ -300,7 +298,7 @@ def track(
     """Write to TensorBoard and MLflow what they lack of a search: what their server was away for, or all of it."""
     from hpo_spark.tracking.track import track as write
 
-    _log_to(open_console(stderr=True))
+    log_to(open_console(stderr=True))
     for sentence in write(folder, to or ()):
         typer.echo(sentence)
     return FINISHED
@@ -366,44 +364,15 @@ def _require(found: Preflight) -> None:
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool, verbose: bool) -> Result:
-    limits = replace(file.limits, max_trials=_n_trials(file, study))
-    live = LiveProgress(console, lambda: slots_of(pool), limits, verbose) if console.is_terminal else None
+    live = LiveProgress(console, lambda: slots_of(pool), verbose) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
-    if file.model.report:
-        study.callbacks.append(_Draws())
     try:
         return study.run(pool, **vars(file.limits))
     finally:
         if live is not None:
             live.stop()
-
-
-def _n_trials(file: StudyFile, study: Study) -> int | None:
-    """Trials that there will be, repeats included; None where nobody knows."""
-    limit, confirm = file.limits.max_trials, study.confirm
-    on_top = 0 if confirm is None or confirm.in_budget else confirm.top_k * confirm.repeats
-    return None if limit is None else limit + on_top
-
-
-class _Draws(Callback):
-    """Writes the report of a search that is over; whatever fails there, its outcome stands."""
-
-    def on_study_written(self, study: Study, result: Result) -> None:
-        """Write it."""
-        from hpo_spark.report.write import write_report
-
-        if study.out is None:
-            return
-        try:
-            write_report(study.out)
-        except MissingExtra as error:
-            logging.getLogger(__name__).info("no report.html: %s", error)
-        except (Exception, KeyboardInterrupt) as error:
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
-            remedy = f"hpo-spark report {study.out}"
-            logging.getLogger(__name__).warning("no report.html: %s. Make it with: %s", what, remedy)
 
 
 def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:
@@ -471,19 +440,3 @@ def _log_as_before() -> Iterator[None]:
     finally:
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
-
-
-def _log_to(console: Console) -> None:
-    """Show this package's log lines."""
-    handler: logging.Handler
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
-    else:
-        handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("hpo_spark")
-    for old in logger.handlers[:]:
-        logger.removeHandler(old)
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.INFO)

@@ -37,9 +37,14 @@ class Confirm:
     in_budget: bool = False
 
     @property
+    def n_repeats(self) -> int:
+        """How many trials they are in all."""
+        return self.top_k * self.repeats
+
+    @property
     def n_reserved(self) -> int:
         """How many of the search's trials are kept for repeats."""
-        return self.top_k * self.repeats if self.in_budget else 0
+        return self.n_repeats if self.in_budget else 0
 
     def check_budget(self, max_trials: int | None) -> None:
         """Find out whether a limit leaves something to search with.

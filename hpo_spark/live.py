@@ -16,7 +16,7 @@ from hpo_spark.reporting import FOLDER, THRESHOLDS
 from hpo_spark.shelf import Shelf
 from hpo_spark.storage import Storage
 
-__all__ = ["Live"]
+__all__ = ["Live", "reported_so_far"]
 
 _NAME = re.compile(r"trial-(\d+)-attempt-(\d+)\.jsonl")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
@@ -69,7 +69,7 @@ class Live:
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
         files = self._files_of(number)
-        return self._read(max(files)[1]) if files else []
+        return _read(self._storage, max(files)[1]) if files else []
 
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
@@ -99,7 +99,7 @@ class Live:
         for file in self._storage.names(FOLDER):
             if (match := _match(file)) is None:
                 continue
-            curve, number = self._read(file), int(match[1])
+            curve, number = _read(self._storage, file), int(match[1])
             with self._lock:  # so that no later report takes the place of an ended trial's record
                 if number in self._ended or len(curve) <= self._known.get(file, 0):
                     continue
@@ -114,16 +114,28 @@ class Live:
         found = ((file, _match(file)) for file in self._shelf.files())
         return [(int(match[2]), file) for file, match in found if match and int(match[1]) == number]
 
-    def _read(self, file: str) -> list[list[float]]:
-        """What a file says, without a line that was not written whole."""
-        try:
-            *whole, _ = self._storage.read(f"{FOLDER}/{file}").decode().split("\n")
-            return [[step, restore_float(value)] for step, value in map(json.loads, whole)]
-        except (OSError, ValueError):
-            return []
-
     def _sweep(self) -> None:
         self._shelf.sweep(lambda file: _match(file) or _PROBE.fullmatch(file) or f"{FOLDER}/{file}" == THRESHOLDS)
+
+
+def reported_so_far(storage: Storage) -> dict[int, list[list[float]]]:
+    """What running trials have reported, by their numbers; of several attempts the last. From anywhere."""
+    try:
+        files = sorted(
+            (int(match[1]), int(match[2]), file) for file in storage.names(FOLDER) if (match := _match(file))
+        )
+    except OSError:
+        return {}
+    return {number: _read(storage, file) for number, _, file in files}
+
+
+def _read(storage: Storage, file: str) -> list[list[float]]:
+    """What a file says, without a line that was not written whole."""
+    try:
+        *whole, _ = storage.read(f"{FOLDER}/{file}").decode().split("\n")
+        return [[step, restore_float(value)] for step, value in map(json.loads, whole)]
+    except (OSError, ValueError):
+        return []
 
 
 def _match(file: str) -> re.Match[str] | None:

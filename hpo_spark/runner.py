@@ -111,6 +111,7 @@ class Runner:
         confirmed: The configurations that were trained again, the winner first; empty until all of that has ended.
         reason: Why no trial is submitted any more, in words; None while the search goes on.
         interrupted: Whether Ctrl-C ended it.
+        slots: Trials that could run at once when it began.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Runner:
         self._directions = directions
         self._seed = seed
         self._searcher: Searcher | Ahead = searcher
+        self._proposer = searcher
         self._executor = executor
         self._tasks = TrialTasks(executor, evaluation, self.wake)
         self._groups = Groups(executor, evaluation, fuse, None if lookahead is None else max(1, lookahead // 2))
@@ -172,13 +174,23 @@ class Runner:
         self._n_repeats = 0
         self._watch = LimitWatch(limits, directions[0] == "maximize", searcher.full_fidelity)
         self._unfinished_before: list[Trial] = []
-        self._seconds_before = 0.0
+        self._seconds_before = self._slot_seconds_before = 0.0
+        self.slots = slots_of(executor)
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """For how long the search has run, its earlier parts included."""
         return self._seconds_before + time.monotonic() - self._started
+
+    def slot_seconds(self, seconds: float) -> float:
+        """The slots' time: of each part of the search its slots times how long it ran, together.
+
+        Args:
+            seconds: For how long the search has run.
+        """
+        slots = max(self.slots, slots_of(self._executor))
+        return self._slot_seconds_before + slots * (seconds - self._seconds_before)
 
     @property
     def best(self) -> Trial | None:
@@ -189,6 +201,28 @@ class Runner:
     def n_running(self) -> int:
         """Trials in flight."""
         return len(self._in_flight)
+
+    @property
+    def n_left(self) -> int | None:
+        """Trials that run or are still to come, repeats too; None where nobody knows. Limits may end it sooner."""
+        to_come = [0] if self.reason is not None else []
+        if (searched := self._max_searched) is not None:
+            to_come.append(searched - self._n_submitted)
+        if (proposals := self._proposer.n_left) is not None:
+            to_come.append(proposals + len(self._enqueued))
+        if not to_come:
+            return None
+        repeats = 0
+        if self._confirm is not None and not self._is_halted:
+            running = sum(trial.repeat is not None for trial, _ in list(self._in_flight.values()))
+            repeats = self._confirm.n_repeats - len(self.repeats) - running
+        return max(0, min(to_come)) + max(0, repeats) + self._n_open
+
+    @property
+    def _max_searched(self) -> int | None:
+        """Most trials that the searcher proposes; None for no limit."""
+        limit = self._limits.max_trials
+        return limit if limit is None or self._confirm is None else limit - self._confirm.n_reserved
 
     @property
     def n_tasks(self) -> int:
@@ -251,6 +285,7 @@ class Runner:
         taught: Sequence[Trial],
         n_dealt_with: int,
         seconds: float,
+        slot_seconds: float,
     ) -> None:
         """Go on with a search that was cut short; before `run`.
 
@@ -260,8 +295,9 @@ class Runner:
             taught: Trials of an earlier search that its searcher was told of.
             n_dealt_with: How many trials had been dealt with when it last asked for one.
             seconds: For how long it has run.
+            slot_seconds: The slots' time meanwhile.
         """
-        self._seconds_before = seconds
+        self._seconds_before, self._slot_seconds_before = seconds, slot_seconds
         if self._lookahead is not None:
             unfinished = without_torn(unfinished, ended)
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
@@ -348,11 +384,10 @@ class Runner:
         """Ask for as many trials as there is room for."""
         while self.reason is None:
             room = self._room
-            if self._limits.max_trials is not None:
-                left = self._limits.max_trials - (self._confirm.n_reserved if self._confirm else 0) - self._n_submitted
-                if left <= 0:
+            if (searched := self._max_searched) is not None:
+                if self._n_submitted >= searched:
                     self.reason = f"max_trials={self._limits.max_trials} is reached"
-                room = min(room, left)
+                room = min(room, searched - self._n_submitted)
             if room <= 0:
                 return
             proposals = self._next_proposals(room)
@@ -603,6 +638,7 @@ class Runner:
                 host=report.host,
                 started=report.started,
                 seconds=report.seconds,
+                spans=[list(span) for span in report.spans],
                 attempt=trial.attempt + report.n_lost,
             )
         if isinstance(error, ExecutorLost):

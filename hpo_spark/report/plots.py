@@ -5,9 +5,11 @@ A plot that cannot show what it should raises `NothingToShow`, whose text says w
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import MissingExtra
@@ -15,6 +17,7 @@ from hpo_spark.exchange.optuna import quiet
 from hpo_spark.report.labels import short
 from hpo_spark.report.view import View, evenly
 from hpo_spark.results.result import best_first
+from hpo_spark.trial import TrialState
 
 if TYPE_CHECKING:
     import optuna
@@ -55,9 +58,11 @@ __all__ = [
 N_LINES, N_POINTS, N_GRID, N_CURVES = 300, 1000, 100, 100
 # Its own time grows with their square, or faster.
 _N_VOLUMES = 1000
+# Powers that an axis of a small panel has room for.
+_MAX_POWERS = 4
 # Parameters whose pairs are shown: the contours of more are too small to read.
 N_PAIRED = 4
-_PANEL_PX, _HEIGHT_PX = 260, 420
+_PANEL_PX, _SLICE_PX, _HEIGHT_PX = 260, 190, 420
 
 
 class NothingToShow(ValueError):
@@ -76,17 +81,21 @@ def history(view: View, objective: int = 0) -> Figure:
 def parallel(view: View) -> Figure:
     """Each trial as a line through its parameters and values: the best third, and an even draw of the others."""
     require(view, 1)
-    study = view.study(view.sample(N_LINES))
+    sample = view.sample(N_LINES)
+    study = view.study(sample)
     several = len(view.directions) > 1
     if several:
         with quietly():
             study.set_metric_names(view.objectives)
     name = {} if several else {"target_name": view.objectives[0]}
     figure = _optuna("plot_parallel_coordinate", study, **name)
-    labels = [*view.objectives, *sorted(view.labels[name] for name in view.active)]
+    # Optuna's axes: a rare parameter may be in none of the sample's trials.
+    shown = {name for trial in sample for name in trial.params}
+    labels = [*view.objectives, *sorted(view.labels[name] for name in shown)]
     if figure.layout.xaxis.ticktext is not None:
         figure.layout.xaxis.ticktext = labels  # which Optuna has cut, in the midst of an entity maybe
-    longest = max(len(short(name)) for name in view.active)
+    figure.update_annotations(bgcolor="rgba(255,255,255,0.85)")  # the numbers beside the axes, which lines cross
+    longest = max(len(short(name)) for name in shown)
     return dressed(figure, width=max(110, 8 * longest) * len(labels))
 
 
@@ -95,7 +104,7 @@ def slices(view: View, objective: int = 0) -> Figure:
     require(view, 1)
     study, label = view.study(view.sample(N_POINTS)), view.objectives[objective]
     figure = _optuna("plot_slice", study, target=target_of(view, objective), target_name=label)
-    return dressed(figure, width=_PANEL_PX * len(view.active))
+    return dressed(figure, width=_SLICE_PX * len(view.active))
 
 
 def contour(view: View, objective: int = 0) -> Figure:
@@ -128,7 +137,9 @@ def importances(view: View, objective: int = 0) -> Figure:
 
 def curves(view: View) -> Figure:
     """What trials reported on their way, those of lower fidelity and those that were stopped early too."""
-    return dressed(_optuna("plot_intermediate_values", study_of_curves(view)))
+    figure = _optuna("plot_intermediate_values", study_of_curves(view))
+    figure.update_traces(line_width=1.2, marker_size=4, opacity=0.7)  # of a hundred of them each is to be seen
+    return dressed(figure)
 
 
 def pareto(view: View) -> Figure:
@@ -144,11 +155,14 @@ def hypervolume(view: View) -> Figure:
 
 
 def study_of_curves(view: View) -> optuna.Study:
-    """The best of the trials that reported something, and an even draw of the others."""
-    told = [trial for trial in view.trials if trial.curve and str(trial.state) in ("COMPLETED", "PRUNED")]
+    """The best of the trials that reported something, those that run, and an even draw of the others."""
+    # As pruned ones those that run are drawn as far as they have come.
+    running = [replace(trial, state=TrialState.PRUNED) for trial in view.running if trial.curve]
+    told = [trial for trial in view.trials if trial.curve and trial.state in (TrialState.COMPLETED, TrialState.PRUNED)]
+    told += running
     if not told:
-        raise NothingToShow("No trial that completed, or was stopped early, has reported a value on its way.")
-    best = {trial.number for trial in best_first(told, view.directions)[: N_CURVES // 2]}
+        raise NothingToShow("No trial that runs, completed or was stopped early has reported a value on its way.")
+    best = {trial.number for trial in (*best_first(told, view.directions)[: N_CURVES // 2], *running[: N_CURVES // 2])}
     others = [trial for trial in told if trial.number not in best]
     shown = best | {trial.number for trial in evenly(others, N_CURVES - len(best))}
     return view.study([trial for trial in told if trial.number in shown], curves=True)
@@ -215,7 +229,27 @@ def dressed(figure: Figure, *, height: int = _HEIGHT_PX, width: int = 0) -> Figu
     )
     figure.update_yaxes(automargin=True)
     figure.update_xaxes(automargin=True)
+    for letter in "xy":
+        _thin_ticks(figure, letter)
     return figure
+
+
+def _thin_ticks(figure: Figure, letter: str) -> None:
+    """Have logarithmic axes of a decade or more show its powers alone: in a small panel the digits between overlap."""
+    data: dict[str, list[float]] = {}
+    for trace in figure.data:
+        places = getattr(trace, letter, None)
+        axis = (getattr(trace, f"{letter}axis", None) or letter).replace(letter, f"{letter}axis")
+        data.setdefault(axis, []).extend(place for place in ([] if places is None else places) if _is_above_0(place))
+    for name, places in data.items():
+        axis = figure.layout[name]
+        if axis.type == "log" and places and max(places) >= 10 * min(places):
+            n_decades = math.log10(max(places) / min(places))
+            axis.update(dtick=math.ceil(n_decades / _MAX_POWERS), exponentformat="power")
+
+
+def _is_above_0(place: Any) -> bool:
+    return isinstance(place, int | float) and place > 0
 
 
 def graph_objects() -> Any:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from hpo_spark.confirm import Confirm, Confirmed, confirmed
+from hpo_spark.describing import objective_names
 from hpo_spark.journal import StudyRecord, read_record
+from hpo_spark.live import reported_so_far
 from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_plotly
 from hpo_spark.report.slots import rows_of
 from hpo_spark.report.view import View
+from hpo_spark.results.measures import counts_of, machine_seconds, slot_use
 from hpo_spark.results.result import best_first
 from hpo_spark.space import SearchSpace
 from hpo_spark.storage import Storage
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import Trial
 
 __all__ = ["Run"]
-
-_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,28 @@ class Run:
     Attributes:
         place: Its run folder, without passwords.
         record: The journal.
+        running: The trials that run, with what they have reported so far; empty where that was not looked for.
     """
 
     place: str
     record: StudyRecord
+    running: Sequence[Trial] = ()
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str] | Storage) -> Run:
-        """Read a run folder's journal.
+        """Read a run folder's journal; of a `Storage` also what running trials have reported.
 
         Raises:
             ConfigError: If there is none.
             JournalError: If it is damaged.
         """
         place = folder.place if isinstance(folder, Storage) else os.fspath(folder)
-        return cls(redact(place), read_record(folder))
+        record = read_record(folder)
+        if not isinstance(folder, Storage) or record.end is not None:
+            return cls(redact(place), record)
+        curves = reported_so_far(folder)
+        running = [replace(trial, curve=curves.get(trial.number, [])) for trial in record.unfinished]
+        return cls(redact(place), record, running)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -88,19 +95,31 @@ class Run:
     @property
     def best(self) -> Trial | None:
         """The best trial: where configurations were trained again, the winner's repeat of median value."""
-        if self.confirmed:
-            return self.confirmed[0].trial
+        if self.winner is not None:
+            return self.winner.trial
         return self.ranked[0] if self.ranked else None
+
+    @property
+    def winner(self) -> Confirmed | None:
+        """The configuration of the best mean; None where none was trained again, or not all were."""
+        return self.confirmed[0] if self.confirmed else None
+
+    @property
+    def best_values(self) -> list[float]:
+        """The best trial's values; of a winner that was trained again the mean. Empty where there is no value."""
+        if self.winner is not None:
+            return [self.winner.mean]
+        return list(self.ranked[0].values or []) if self.ranked else []
 
     @cached_property
     def failed(self) -> list[Trial]:
         """Those that failed, in whatever way."""
-        return [trial for trial in self.trials if _is_failure(trial)]
+        return [trial for trial in self.trials if trial.state.is_failure]
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials in each state that occurs."""
-        return dict(Counter(str(trial.state) for trial in self.trials))
+        return counts_of(self.trials)
 
     @property
     def is_running(self) -> bool:
@@ -129,27 +148,22 @@ class Run:
     @property
     def machine_seconds(self) -> float:
         """Seconds that trials ran, all slots together."""
-        return sum(trial.seconds or 0.0 for trial in self.trials)
+        return machine_seconds(self.trials)
 
     @cached_property
     def slots(self) -> int:
-        """Trials that could run at once; where the journal does not say, that ever did."""
-        said = (self.record.end or {}).get("slots")
-        return said if isinstance(said, int) else len(rows_of(self.trials))
+        """Trials that could run at once, latest; where the journal does not say, that ever did."""
+        return self.record.slots or len(rows_of(self.trials))
 
     @property
     def slot_use(self) -> float | None:
         """Share of the slots' time in which they ran trials, in [0, 1]; None where no time has passed."""
-        room = self.slots * self.record.seconds
-        return min(1.0, self.machine_seconds / room) if room > 0 else None
+        said = self.record.slot_seconds
+        return slot_use(self.trials, self.slots * self.record.seconds if said is None else said)
 
     def view(self, escape: Callable[[str], str] = for_plotly) -> View:
         """The search as plots take it."""
-        metric = self.record.study.get("objective", {}).get("metric")
-        names: Sequence[str] = [metric] if isinstance(metric, str) else list(metric or [])
-        return View(self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape)
-
-
-def _is_failure(trial: Trial) -> bool:
-    """Whether a trial failed, and was not stopped on purpose."""
-    return trial.state not in _NO_FAILURES
+        names = objective_names(self.record.study)
+        return View(
+            self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape, self.running
+        )

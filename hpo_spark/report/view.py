@@ -8,18 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpo_spark.exchange.optuna import to_optuna
+from hpo_spark.losses import as_losses
 from hpo_spark.parameters import Choice
 from hpo_spark.plain import canonical
-from hpo_spark.report.labels import for_plotly, short, text_of, unique
+from hpo_spark.report.labels import for_plotly, short, unique
 from hpo_spark.results.front import front_of
 from hpo_spark.results.result import best_first
+from hpo_spark.results.tables import format_param
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["View", "evenly", "is_comparable", "losses_of", "sampled"]
+__all__ = ["View", "evenly", "is_comparable", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class View:
         objective_names: What each objective is called; empty for ``value``, or ``value 0``, ``value 1``, ...
         reference_point: What a hypervolume is measured from; None for the worst of each objective.
         escape: Makes a text such that the plots show it as it is.
+        running: Trials that run, with what they have reported so far.
     """
 
     trials: Sequence[Trial]
@@ -41,6 +44,7 @@ class View:
     objective_names: Sequence[str] = ()
     reference_point: Sequence[float] | None = None
     escape: Callable[[str], str] = field(default=for_plotly, repr=False)
+    running: Sequence[Trial] = ()
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -68,7 +72,7 @@ class View:
     def front(self) -> list[Trial]:
         """The comparable trials that no other beats, best first."""
         ranked = sorted(
-            ((losses_of(trial.values, self.directions), trial.number, trial) for trial in self.comparable),
+            ((as_losses(trial.values or [], self.directions), trial.number, trial) for trial in self.comparable),
             key=lambda entry: entry[:2],
         )
         return [ranked[place][2] for place in front_of([losses for losses, *_ in ranked])]
@@ -144,7 +148,7 @@ class View:
         for name in self.space:
             parameter = self.space[name]
             if isinstance(parameter, Choice) and not _is_numeric(parameter):
-                texts = {canonical(value): text_of(value) for value in parameter.all_values()}
+                texts = {canonical(value): format_param(value) for value in parameter.all_values()}
                 categories[name] = unique(texts, self.escape)
 
         def plain(name: str, value: Any) -> Any:
@@ -161,11 +165,6 @@ class View:
                 }
             specs[self.labels[name]] = spec
         return SearchSpace.from_dict(specs), plain
-
-
-def losses_of(values: Sequence[float] | None, directions: Sequence[str]) -> tuple[float, ...]:
-    """Values as numbers of which less is better."""
-    return tuple(-value if way == "maximize" else value for value, way in zip(values or [], directions, strict=True))
 
 
 def is_comparable(trial: Trial, fidelity: int | None) -> bool:

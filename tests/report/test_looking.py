@@ -3,11 +3,19 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from searches import KINDS, MIXED, some_trials
+from rich.console import Console
+from searches import KINDS, MIXED, ONE, some_trials, write_journal
+from sklearn.tree import DecisionTreeClassifier
 
+from hpo_spark import Choice, Float, Int, SearchSpace, SerialExecutor, SklearnObjective, Study
 from hpo_spark.cli import main
+from hpo_spark.report.run import Run
+from hpo_spark.results.result import Result
+from hpo_spark.results.tables import summary
 
 
 @pytest.fixture
@@ -64,6 +72,51 @@ def test_an_unknown_column_is_named_with_those_that_there_are(run, capsys):
     assert main(["show", run, "--json", "--csv"]) == 2
 
 
+def test_what_was_trained_again_has_mean_deviation_and_number_and_comes_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    folder = str(KINDS["repeats"](tmp_path / "run"))
+    text = shown(capsys, folder, "--top", "3")
+    header, first, second, third = [
+        [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
+        for line in text.splitlines() if line.startswith(("┃", "│"))
+    ]  # fmt: skip
+    place = header.index("mean")
+    assert header[place : place + 3] == ["mean", "std", "n"]
+    assert first[place : place + 3] == ["0.7", "0.1", "3"]
+    assert second[place : place + 3] == ["0.3", "0.1", "3"]
+    assert third[place : place + 3] == ["-", "-", "-"]
+    assert f"best: trial {first[0]}, by the mean of 3 repeats; its model is that of trial 23" in text
+    records = json.loads(shown(capsys, folder, "--json", "--sort", "mean"))
+    assert [record["confirmed"]["mean"] for record in records[:2]] == pytest.approx([0.3, 0.7])
+    assert "confirmed" not in records[2]
+
+
+def test_a_control_character_in_a_name_changes_nothing_in_the_terminal(tmp_path, capsys):
+    space = SearchSpace(**{"x\x1b[2J": Float(0, 1), "[red]y[/red]": Choice(["\x1b]0;title\x07", "\x9b31m"])})
+    trials = some_trials(6, space, reason="ValueError: \x1b[31mred")
+    folder = str(write_journal(tmp_path / "run", space, trials, name="a\x1b[2Jb"))
+    assert main(["show", folder]) == 0
+    assert main(["compare", folder, folder, "--out", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\x9b" not in said and "\x07" not in said
+    assert "x␛[2J" in said and "␛]0;title" in said and "[red]y[/red]" in said and "␛[31mred" in said
+
+
+def test_a_metric_is_no_markup(tmp_path):
+    trial = replace(some_trials(1, ONE)[0], params={"[bold]x[/bold]": 0.5})
+    result = Result("a", ("maximize",), [trial], "finished", 1.0, 1, "[end]", test={"[red]acc[/red]": 0.5, "[/x]": 1.0})
+    console = Console(file=io.StringIO(), width=200)
+    console.print(summary(result))
+    written = console.file.getvalue()
+    assert "test [red]acc[/red]" in written and "test [/x]" in written and "[bold]x[/bold]" in written
+
+
+def test_a_picture_that_is_left_out_is_said(tmp_path, capsys):
+    folder = str(KINDS["one choice"](tmp_path / "run"))
+    assert main(["report", folder, "--png"]) == 0
+    assert "evaluations.png is left out: scikit-optimize's plot_evaluations needs" in capsys.readouterr().err
+
+
 def test_a_search_without_trials_is_shown(tmp_path, capsys):
     assert "0 trial(s)" in shown(capsys, str(KINDS["empty"](tmp_path / "run")), "--sort", "value")
 
@@ -95,7 +148,13 @@ def a_study(folder, code):
     return str(folder / "study.yaml")
 
 
-def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys):
+@pytest.fixture
+def reports(monkeypatch):
+    """Searches leave reports, as they do wherever nobody says otherwise."""
+    monkeypatch.delenv("HPO_SPARK_REPORT")
+
+
+def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys, reports):
     assert main(["run", a_study(tmp_path, "return 1 / 0"), "--out", str(tmp_path / "run")]) == 3
     page = (tmp_path / "run" / "report.html").read_text()
     assert "3 of 3 trials failed" in page
@@ -104,7 +163,7 @@ def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no ink"), KeyboardInterrupt()])
-def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch):
+def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch, reports):
     from hpo_spark.report import write
 
     def fail(out):
@@ -118,7 +177,44 @@ def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch):
     assert f"Make it with: hpo-spark report {folder}" in said
 
 
-def test_a_study_file_may_want_no_report(tmp_path, capsys):
+def test_a_study_file_may_want_no_report(tmp_path, capsys, reports):
     study = a_study(tmp_path, "return params['x']")
     assert main(["run", study, "--out", str(tmp_path / "run"), "--set", "report=false"]) == 0
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+def a_search(folder, **options):
+    with SerialExecutor() as executor:
+        return Study(ONE, lambda params: params["x"], "random", seed=0, out=folder, **options).run(executor, 3)
+
+
+def test_a_search_in_python_leaves_a_report_too(tmp_path, reports):
+    a_search(tmp_path / "run")
+    assert "3 trials, finished" in (tmp_path / "run" / "report.html").read_text()
+    a_search(tmp_path / "none", report=False)
+    assert not (tmp_path / "none" / "report.html").exists()
+    a_search(None)
+
+
+def test_the_environment_may_want_no_report(tmp_path):
+    a_search(tmp_path / "run")
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_report_that_fails_fails_no_search_in_python(tmp_path, reports, monkeypatch, caplog):
+    from hpo_spark.report import write
+
+    monkeypatch.setattr(write, "render", None)
+    assert a_search(tmp_path / "run").state == "finished"
+    assert "no report.html: TypeError" in caplog.text
+    assert f"Make it with: hpo-spark report {tmp_path / 'run'}" in caplog.text
+
+
+def test_a_result_in_python_calls_objectives_as_the_report_does(tmp_path):
+    x, y = np.eye(40)[:, :4], np.arange(40) % 2
+    objective = SklearnObjective(DecisionTreeClassifier, (x, y), cv=2, scoring="accuracy")
+    with SerialExecutor() as executor:
+        study = Study(SearchSpace(max_depth=Int(1, 9)), objective, "random", seed=0, out=tmp_path / "run")
+        result = study.run(executor, 3)
+    assert result.plot_history().layout.yaxis.title.text == "accuracy"
+    assert Run.read(tmp_path / "run").view().objectives == ["accuracy"]

@@ -1,19 +1,23 @@
 """What a report says, without a browser: right for every kind of search, whatever fails while it is drawn."""
 
+import html
 import re
+import shlex
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from searches import HOSTILE, KINDS, MIXED, SCRIPT, SECTIONS, some_trials, write_journal
 
-from hpo_spark import ConfigError, ProcessExecutor, Study
+from hpo_spark import Choice, ConfigError, Float, ProcessExecutor, SearchSpace, Study, Trial, TrialState
 from hpo_spark.journal import Journal, read_record
 from hpo_spark.report import plots, write
+from hpo_spark.report.view import View
 from hpo_spark.report.write import watch, write_report
 from hpo_spark.storage import open_storage
 
@@ -84,6 +88,16 @@ def test_only_the_pages_own_scripts_are_in_it(tmp_path):
     assert len(re.findall("sha256-", policy)) == 2
 
 
+def test_how_to_run_it_again_can_be_pasted_whatever_the_folder_is_called(tmp_path):
+    folder = write_journal(tmp_path / "it's", MIXED, some_trials(1, MIXED), executor="spark")
+    sections, _ = text_of(write_report(folder))
+    written = html.unescape(sections["environment"])
+    place = shlex.quote(str(folder))
+    assert f"hpo-spark resume {place} --set study.max_trials=N" in written
+    again = next(line for line in written.splitlines() if "hpo-spark run" in line)
+    assert shlex.split(again[again.index("hpo-spark") :])[2] == f"{folder}/study.yaml"
+
+
 def test_a_section_that_fails_says_why_and_loses_no_other(tmp_path, monkeypatch):
     def broken(view, objective):
         raise TypeError(f"it broke {SCRIPT}")
@@ -141,7 +155,41 @@ def test_a_search_is_watched_to_its_end(tmp_path, monkeypatch):
     assert len(seen) >= 1
 
 
-def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path):
+def test_a_trial_that_runs_shows_how_far_it_has_come(tmp_path, monkeypatch):
+    """What it reports is in no journal yet."""
+    monkeypatch.setattr(write, "_MAX_SHARE", 10.0)
+    gates = [threading.Event() for _ in range(3)]
+
+    def objective(params, context):
+        for step, gate in enumerate(gates, 1):
+            context.report(step, params["x"])
+            gate.wait(60)
+        return params["x"]
+
+    folder = tmp_path / "run"
+    study = Study(SearchSpace(x=Float(0, 1)), objective, "random", seed=0, out=folder)
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as driver:
+        search = driver.submit(study.run, pool, 1)
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("live/trial-0-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        steps = watch(folder, tmp_path / "page.html", every_s=0.01)
+        try:
+            for gate in gates:
+                sections, _ = text_of(next(steps))
+                assert "Still running, and shown as far as they have come: 0." in sections["curves"]
+                assert "plot-" in sections["curves"]
+                gate.set()
+        finally:
+            for gate in gates:
+                gate.set()
+        last = text_of([*steps][-1])[0]
+        assert search.result(60).state == "finished"
+    assert "Still running" not in last["curves"] and "plot-" in last["curves"]
+
+
+def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.delenv("HPO_SPARK_REPORT")
     (tmp_path / "mine.py").write_text("def score(params):\n    return params['x']\n")
     (tmp_path / "study.yaml").write_text(
         "study: {seed: 1, max_trials: 3}\nspace: {x: {float: [0, 1]}}\n"
@@ -159,6 +207,21 @@ def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path):
     assert done.stdout.count(f"no report.html: {needs}") == 1
     assert f"hpo-spark: {needs}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_axes_keep_their_names_where_a_rare_parameter_is_in_no_line():
+    """Of many trials a sample is drawn; its axes are those of the sample."""
+    space = SearchSpace(a=Float(0, 1), kind=Choice(["x", "y"]), b=Float(0, 1, when={"kind": "y"}), c=Float(0, 1))
+    trials = [
+        Trial(number, {"a": 0.5, "kind": "x", "c": number / 1000}, 0, state=TrialState.COMPLETED, values=[-number])
+        for number in range(1000)
+    ]
+    trials[998] = replace(trials[998], params={"a": 0.5, "kind": "y", "b": 0.1, "c": 0.998})
+    view = View(trials, space, ["maximize"])
+    assert "b" in view.active and all("b" not in trial.params for trial in view.sample(plots.N_LINES))
+    figure = plots.parallel(view)
+    labels = [label for label, _ in figure.data[0].customdata]
+    assert list(figure.layout.xaxis.ticktext) == labels == ["value", "a", "c", "kind"]
 
 
 def test_a_result_draws_in_python(tmp_path):
