@@ -23,6 +23,7 @@ from hpo_spark import (
     TrialState,
 )
 from hpo_spark.journal import read_record
+from hpo_spark.report.slots import rows_of
 
 SPACE = SearchSpace(x=Float(0, 1), kind=Choice(["a", "b"]))
 
@@ -96,6 +97,7 @@ def test_the_time_of_a_group_is_shared_out(two):
     for group in {tuple(trial.group) for trial in result.trials}:
         seconds = sum(trial.seconds for trial in result.trials if tuple(trial.group) == group)
         assert 0.2 <= seconds < 2
+    assert len(rows_of(result.trials)) <= 2
 
 
 def test_slots_and_window_count_tasks(two):

@@ -119,7 +119,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
 def _hover(task: Task) -> str:
     trial = task.trial
     lines = [f"trial {trial.number}, {trial.state.lower()}", f"{task.seconds:.2f} s"]
-    if trial.spans:
+    if trial.group is not None:
+        lines[1] += f", its share of a group of {trial.group[1]}"
+    elif trial.spans:
         lines[1] += f" of {trial.seconds or 0.0:.2f} s in {len(trial.spans)} tasks"
     if trial.values:
         lines.append("value " + " / ".join(map(format_value, trial.values)))
