@@ -29,15 +29,8 @@ from hpo_spark.redaction import redact
 from hpo_spark.searchers import has_fidelities, make_searcher
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
-from hpo_spark.study import (
-    DEFAULT_GIVE_UP_AFTER,
-    DEFAULT_KEEP_MODELS,
-    Study,
-    check_pruner,
-    check_recordable,
-    check_reference_point,
-    resolve_fidelity,
-)
+from hpo_spark.study import DEFAULT_GIVE_UP_AFTER, DEFAULT_KEEP_MODELS, Study
+from hpo_spark.study_options import check_pruner, check_recordable, check_reference_point, resolve_fidelity
 from hpo_spark.symbols import load_symbol
 from hpo_spark.tracking import Tracking, make_trackers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import threading
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from hpo_spark.control import Mailbox, discard_requests
 from hpo_spark.data.placement import placed
 from hpo_spark.describing import describe_choice, describe_objective, objective_names
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
-from hpo_spark.errors import ConfigError, SpaceError, StorageError
+from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
@@ -35,20 +33,28 @@ from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
 from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
-from hpo_spark.parameters import Choice
 from hpo_spark.pickling import large_captures
-from hpo_spark.plain import same, to_plain
-from hpo_spark.pruners import Pruner, make_pruner
+from hpo_spark.pruners import Pruner
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.folder import RunFolder
 from hpo_spark.results.result import Result
 from hpo_spark.resuming import Changes, changes
 from hpo_spark.runner import Listener, Runner
-from hpo_spark.searchers import Searcher, has_fidelities, make_searcher
+from hpo_spark.searchers import Searcher, make_searcher
 from hpo_spark.signals import interrupts_answered_by
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import Limits
 from hpo_spark.storage import Storage, open_storage
+from hpo_spark.study_options import (
+    check_directions,
+    check_fixed,
+    check_keep_models,
+    check_pruner,
+    check_recordable,
+    check_reference_point,
+    check_seed,
+    resolve_fidelity,
+)
 from hpo_spark.tracking import Outcome, StudyFacts, Tracking, TrackingChoice, make_trackers
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
@@ -61,8 +67,6 @@ _DEFAULT_TRIALS = 60
 # So many trials with one and the same error are no accident.
 DEFAULT_GIVE_UP_AFTER = 10
 DEFAULT_KEEP_MODELS = 10
-_FIDELITY = ("min", "max", "eta")
-_DIRECTIONS = ("minimize", "maximize")
 _NOTHING = WarmStart([], None)
 
 
@@ -178,9 +182,9 @@ class Study:
             raise ConfigError(f"objective must be a function of the params, got {objective!r}.")
         self.space = space
         self.objective = objective
-        self.directions = _check_directions(direction)
+        self.directions = check_directions(direction)
         self.reference_point = check_reference_point(reference_point, self.directions)
-        self.keep_models = _check_keep_models(keep_models)
+        self.keep_models = check_keep_models(keep_models)
         self.confirm = check_confirm(confirm, self.directions)
         self.fuse = check_fuse(fuse)
         self.out = None if out is None else open_storage(out)
@@ -193,8 +197,8 @@ class Study:
         if seed is None and self._resumes and self.out is not None:
             past = read_record(self.out)
             seed = past.seed if past.study else None
-        self.seed = _check_seed(seed)
-        self.fixed = _check_fixed(fixed)
+        self.seed = check_seed(seed)
+        self.fixed = check_fixed(fixed)
         if clash := [key for key in self.fixed if key in space]:
             raise ConfigError(f"fixed: {clash[0]!r} is a parameter of the space too; keep one of the two.")
         self.fidelity = resolve_fidelity(fidelity, searcher, objective)
@@ -916,73 +920,6 @@ class Study:
                 logger.exception("the callback %r failed in %s; the study goes on", callback, event)
 
 
-def resolve_fidelity(fidelity: Any, searcher: Any, objective: Any) -> Mapping[str, int] | None:
-    """The fidelities of a search, with the objective's epochs as the full training where nothing else is said.
-
-    Raises:
-        ConfigError: If it is no mapping, nothing tells the epochs of a full training, or the objective has no epochs.
-    """
-    if fidelity is not None or has_fidelities(searcher):
-        _check_epochs("fidelity", objective)
-    if fidelity is None and (not has_fidelities(searcher) or isinstance(searcher, Searcher)):
-        return None
-    if not isinstance(fidelity, Mapping | None):
-        raise ConfigError(f"fidelity: must be a mapping such as {{min: 1, max: 30, eta: 3}}, got {fidelity!r}.")
-    given = dict(fidelity or {})
-    if unknown := [name for name in given if name not in _FIDELITY]:
-        raise ConfigError(f"fidelity: has no key {unknown[0]!r}; it takes {list(_FIDELITY)}.")
-    own = searcher if isinstance(searcher, Mapping) else {}
-    if "max" not in given and "max" not in own:
-        epochs = getattr(objective, "epochs", None)
-        if not isinstance(epochs, int):
-            raise ConfigError(
-                "fidelity: max, the epochs of a full training, is missing, and the objective has none; say "
-                "fidelity: {min: 1, max: 30}."
-            )
-        given["max"] = epochs
-    return given
-
-
-def check_pruner(pruner: Any, directions: Sequence[str], objective: Any) -> Pruner | None:
-    """The pruner that a user chose.
-
-    Raises:
-        ConfigError: If there is no such pruner or option, there are several objectives, or the objective has no epochs.
-    """
-    made = make_pruner(pruner)
-    if made is not None:
-        _check_epochs("pruner", objective)
-    if made is not None and len(directions) > 1:
-        raise ConfigError(f"pruner: needs one objective, got directions={list(directions)}; leave it out.")
-    return made
-
-
-def _check_epochs(option: str, objective: Any) -> None:
-    if not getattr(objective, "has_epochs", True):
-        raise ConfigError(
-            f"{option}: needs an objective that trains in epochs and reports them, and {type(objective).__name__} does "
-            "not; leave it out, and choose a searcher without fidelities."
-        )
-
-
-def check_recordable(space: SearchSpace) -> None:
-    """Find out whether the params of trials may be recorded.
-
-    Raises:
-        SpaceError: If a choice would put a secret into every record.
-    """
-    for name in space:
-        if not isinstance(parameter := space[name], Choice):
-            continue
-        values = parameter.all_values()
-        if not same(values, redact_all(values)):
-            raise SpaceError(
-                f"one of its choices, {redact_all(values)!r}, holds a password, a key or a token. Params are recorded "
-                "as they are: give the choices names, and have the objective look up what they stand for.",
-                name,
-            )
-
-
 def _drained(numbers: deque[int]) -> list[int]:
     """What a queue holds, which is then empty; another thread may add to it."""
     drained = []
@@ -992,54 +929,6 @@ def _drained(numbers: deque[int]) -> list[int]:
     return drained
 
 
-def _check_directions(direction: str | Sequence[str]) -> tuple[str, ...]:
-    directions = (direction,) if isinstance(direction, str) else tuple(direction)
-    if not directions or any(way not in _DIRECTIONS for way in directions):
-        raise ConfigError(f"direction must be 'minimize' or 'maximize', or a list of these, got {direction!r}.")
-    return directions
-
-
-def check_reference_point(point: Sequence[float] | None, directions: Sequence[str]) -> tuple[float, ...] | None:
-    """The point in plain numbers.
-
-    Raises:
-        ConfigError: Unless it is None, or has a finite number for each of several objectives.
-    """
-    if point is None:
-        return None
-    if len(directions) == 1:
-        raise ConfigError(f"reference_point is for several objectives, got {point!r} with one direction; leave it out.")
-    numbers = list(point) if isinstance(point, Sequence) and not isinstance(point, str) else []
-    is_finite = [isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) for x in numbers]
-    if len(numbers) != len(directions) or not all(is_finite):
-        raise ConfigError(
-            f"reference_point must be {len(directions)} finite numbers, one for each direction of {list(directions)}, "
-            f"got {point!r}."
-        )
-    return tuple(map(float, numbers))
-
-
-def _check_keep_models(keep_models: int) -> int:
-    if isinstance(keep_models, bool) or not isinstance(keep_models, Integral) or keep_models < 0:
-        raise ConfigError(f"keep_models must be a whole number of 0 or more, got keep_models={keep_models!r}.")
-    return int(keep_models)
-
-
 def _is_given(trial: Trial) -> bool:
     """Whether a trial's value was given, and it never ran."""
     return trial.seconds is None and bool(trial.values)
-
-
-def _check_seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(31)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ConfigError(f"seed must be a whole number of 0 or more, got seed={seed!r}.")
-    return int(seed)
-
-
-def _check_fixed(fixed: Mapping[str, Any] | None) -> dict[str, Any]:
-    try:
-        return {str(name): to_plain(value) for name, value in (fixed or {}).items()}
-    except TypeError as error:
-        raise ConfigError(f"fixed must hold plain data: {error}") from None
