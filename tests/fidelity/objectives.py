@@ -92,10 +92,7 @@ def with_own_step(params):
 
 
 def without_graphs(params):
-    return compiled(network(params), params, run_eagerly=True)
-
-
-def unbuilt_without_graphs(params):
+    """A model that runs eagerly, and has no variables before its first batch."""
     import keras
 
     layers = [keras.layers.Flatten(), keras.layers.Dense(12), keras.layers.Dropout(0.2), keras.layers.Dense(10)]
