@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench
+IMAGES_STAMP := $(VENV)/.images
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-images test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -41,6 +42,19 @@ test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 
 test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get install chromium); screenshots go to build/screenshots
 	$(BIN)/python -m pytest -m browser
+
+$(IMAGES_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --editable '.[images]'
+	@touch $@
+
+test-images: $(IMAGES_STAMP)  ## Build the image and run searches in containers (as root, on Debian; no Docker needed)
+	tests/images/install.sh
+	$(BIN)/python -m pytest -m images
+
+docker/constraints.txt: setup.py docker/constraints.in  ## Pin what the image gets from PyPI
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile setup.py docker/constraints.in --extra all --extra keras-cpu --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command 'make $@' --upgrade --quiet --output-file $@
 
 test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
 	$(BIN)/python -m pytest -m tracking
