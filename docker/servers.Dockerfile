@@ -5,14 +5,15 @@ FROM ${BASE_IMAGE}
 # As in docker/Dockerfile.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv tini \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+      ca-certificates python3 python3-venv tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home server \
     && install --directory --owner server /data
 COPY docker/constraints.txt /tmp/
 ENV PATH=/opt/venv/bin:$PATH \
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_DISABLE_PIP_VERSION_CHECK=1
-# The versions stand in the constraints.
 # hadolint ignore=DL3013,DL3042
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/venv \

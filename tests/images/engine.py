@@ -87,18 +87,16 @@ class Engine:
             stack.callback(shutil.rmtree, root, ignore_errors=True)
             stack.callback(archive.unlink, missing_ok=True)
             self.run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, timeout=900)
+            own = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+            shutil.copy(own, root / "usr/local/share/ca-certificates/own.crt")  # mirrors here may need them
+            self.run("chroot", root, "update-ca-certificates")
             shutil.rmtree(root / "var/cache/apt/archives")
             self.run("tar", "--create", "--file", archive, "--directory", root, ".")
             self.podman("import", "--quiet", archive, name)
 
     def build(self, dockerfile, tag, **arguments):
-        """Build an image as a user would; only the host's certificates are lent, which its mirrors may need."""
-        certificates = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
-        pip = self.folder / "pip.conf"
-        pip.write_text("[global]\ncert = /run/certificates.crt\n")
+        """Build an image."""
         words = ["--isolation", "chroot", "--pull=never", "--format", "docker", "--layers"]
-        for path, inside in ((certificates, "/run/certificates.crt"), (pip, "/etc/pip.conf")):
-            words += ["--volume", f"{path}:{inside}:ro"]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
         self.run("buildah", "bud", *words, "--file", DOCKER / dockerfile, "--tag", tag, ".", timeout=1200)

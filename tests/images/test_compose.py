@@ -66,7 +66,10 @@ def test_mlflow_and_s3_stand_beside_it(engine, full, servers, tmp_path):
         "AWS_SECRET_ACCESS_KEY": "any",
     }
     with composed(engine, runs, **settings) as compose:
-        compose("--profile", "mlflow", "--profile", "s3", "up", "--detach")
+        profiles = ("--profile", "mlflow", "--profile", "s3")
+        compose(*profiles, "up", "--detach", "mlflow", "s3")
+        engine.await_health(container(engine, "mlflow"), container(engine, "s3"))
+        compose(*profiles, "up", "--detach")
         code, said = engine.await_end(container(engine, "submit"), 400)
         assert code == 0, said[-6000:]
         assert "results in s3://runs/digits" in said
