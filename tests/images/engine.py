@@ -128,11 +128,11 @@ class Engine:
 
     def await_health(self, *containers):
         for name in containers:
-            self.wait_for(lambda name=name: self.is_healthy(name), f"{name} to be healthy", 120, name)
+            self.wait_for(lambda name=name: self.is_healthy(name), f"health of {name}", 120, name)
 
     def await_end(self, container, seconds):
         """The exit code of a container that ends in time, and what it wrote."""
-        self.wait_for(lambda: not self.state(container)["Running"], f"{container} to end", seconds, container)
+        self.wait_for(lambda: not self.state(container)["Running"], f"end of {container}", seconds, container)
         return self.state(container)["ExitCode"], self.logs(container)
 
     def state(self, container):
@@ -142,13 +142,15 @@ class Engine:
         return self.attempt("podman", "logs", container).stdout
 
     def wait_for(self, condition, what, seconds, container):
-        """Wait until a condition holds, and return what it said."""
+        """Wait until a condition holds; it cannot come to hold any more once the container has ended."""
         deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited {seconds:g} s for {what}.\n{self.logs(container)[-6000:]}")
+        while True:
+            is_over = time.monotonic() > deadline or not self.state(container)["Running"]
+            if found := condition():
+                return found
+            if is_over:
+                raise AssertionError(f"no {what} within {seconds:g} s.\n{self.logs(container)[-6000:]}")
             time.sleep(0.2)
-        return found
 
     @contextlib.contextmanager
     def network(self, name):

@@ -45,7 +45,7 @@ def test_every_trial_has_one_result_when_a_worker_is_lost(engine, plain, tmp_pat
             network=network,
             volumes=shared,
         )  # fmt: skip
-        engine.wait_for((runs / "held").exists, "a trial on worker-2", 180, "driver")
+        engine.wait_for((runs / "held").exists, "trial on worker-2", 180, "driver")
         engine.podman("kill", "worker-2")
         code, said = engine.await_end("driver", 240)
 

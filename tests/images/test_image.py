@@ -81,7 +81,7 @@ def test_driver_and_executor_are_started_as_spark_on_kubernetes_does(engine, pla
             "SPARK_RESOURCE_PROFILE_ID": "0",
         }
         applications = lambda: engine.page("master", "http://localhost:8080/json/")["activeapps"]  # noqa: E731
-        engine.wait_for(applications, "the driver", 120, "driver")
+        engine.wait_for(applications, "application", 120, "driver")
         engine.start(plain, "executor", "executor", network=network, environment=environment)
         code, said = engine.await_end("driver", 180)
         assert code == 0, said[-6000:]
