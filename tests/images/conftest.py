@@ -33,8 +33,8 @@ def base(engine):
 
 @pytest.fixture(scope="session")
 def plain(engine, base):
-    """The image without TensorFlow, and with few extras."""
-    engine.build("Dockerfile", PLAIN, TENSORFLOW="none", EXTRAS="spark,sklearn")
+    """The image without TensorFlow."""
+    engine.build("Dockerfile", PLAIN, TENSORFLOW="none")
     return PLAIN
 
 

@@ -42,7 +42,8 @@ class Engine:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        (self.folder / "networks").mkdir(parents=True, exist_ok=True)
+        for name in ("networks", "scratch"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         for name, text in (("containers.conf", _CONTAINERS), ("storage.conf", _STORAGE)):
             (self.folder / name).write_text(text.format(folder=self.folder))
         self.environment = {
@@ -50,6 +51,7 @@ class Engine:
             "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}",  # podman-compose
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "TMPDIR": str(self.folder / "scratch"),  # where Buildah keeps what it downloads
             "DISABLE_HC_SYSTEMD": "true",  # tests ask for health themselves, where no systemd has timers
         }
 

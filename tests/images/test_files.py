@@ -15,7 +15,7 @@ pytestmark = pytest.mark.images
     [
         ["hadolint", "Dockerfile", "servers.Dockerfile"],
         ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"],
-        ["shellcheck", "entrypoint.sh", "../tests/images/install.sh"],
+        ["shellcheck", "entrypoint.sh", "install.sh", "../tests/images/install.sh"],
     ],
     ids=lambda command: command[0],
 )
