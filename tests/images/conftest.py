@@ -34,18 +34,18 @@ def base(engine):
 @pytest.fixture(scope="session")
 def plain(engine, base):
     """The image without TensorFlow."""
-    engine.build("Dockerfile", PLAIN, TENSORFLOW="none")
+    engine.build(PLAIN, TENSORFLOW="none")
     return PLAIN
 
 
 @pytest.fixture(scope="session")
 def full(engine, base):
     """The image with all defaults."""
-    engine.build("Dockerfile", FULL)
+    engine.build(FULL)
     return FULL
 
 
 @pytest.fixture(scope="session")
 def servers(engine, base):
-    engine.build("servers.Dockerfile", SERVERS)
+    engine.build(SERVERS, "--target", "servers")
     return SERVERS

@@ -96,12 +96,12 @@ class Engine:
             self.run("tar", "--create", "--file", archive, "--directory", root, ".")
             self.podman("import", "--quiet", archive, name)
 
-    def build(self, dockerfile, tag, **arguments):
-        """Build an image."""
-        words = ["--isolation", "chroot", "--pull=never", "--format", "docker", "--layers"]
+    def build(self, tag, *options, **arguments):
+        """Build an image of docker/Dockerfile, with these build arguments."""
+        words = ["--isolation", "chroot", "--pull=never", "--format", "docker", "--layers", *options]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
-        self.run("buildah", "bud", *words, "--file", DOCKER / dockerfile, "--tag", tag, ".", timeout=1200)
+        self.run("buildah", "bud", *words, "--file", DOCKER / "Dockerfile", "--tag", tag, ".", timeout=1200)
 
     def has_image(self, name):
         return self.attempt("podman", "image", "exists", name).returncode == 0

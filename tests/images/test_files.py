@@ -13,7 +13,7 @@ pytestmark = pytest.mark.images
 @pytest.mark.parametrize(
     "command",
     [
-        ["hadolint", "Dockerfile", "servers.Dockerfile"],
+        ["hadolint", "Dockerfile"],
         ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"],
         ["shellcheck", "entrypoint.sh", "install.sh", "../tests/images/install.sh"],
     ],
