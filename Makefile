@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 AIRFLOW_VENV := build/airflow-venv
 AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench
+IMAGES_STAMP := $(VENV)/.images
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -55,6 +56,19 @@ test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 
 test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get install chromium); screenshots go to build/screenshots
 	$(BIN)/python -m pytest -m browser
+
+$(IMAGES_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --editable '.[images]'
+	@touch $@
+
+test-images: $(IMAGES_STAMP)  ## Build the image and run searches in containers (as root, on Debian; no Docker needed)
+	tests/images/install.sh
+	$(BIN)/python -m pytest -m images
+
+docker/constraints.txt: setup.py docker/constraints.in  ## Pin what the image gets from PyPI
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile setup.py docker/constraints.in --extra all --extra keras-cpu --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command 'make $@' --upgrade --quiet --output-file $@
 
 test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
 	$(BIN)/python -m pytest -m tracking

