@@ -25,7 +25,7 @@ from typing import Any
 
 from hpo_spark.errors import TaskCancelled, TaskNotPicklable, TaskTimeout
 from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of
-from hpo_spark.executors.outcome import Report, reported
+from hpo_spark.executors.outcome import Report, report_of, reported
 from hpo_spark.groups import Member
 from hpo_spark.objectives.evaluate import MODEL_PART, Evaluated, Evaluation
 from hpo_spark.trial import Trial, TrialState
@@ -211,7 +211,7 @@ class PartedTrial(Future[Evaluated]):
         if evaluated.trial.state is not TrialState.COMPLETED:
             self._cause = self._cause or evaluated
         elif limit_s is not None and self._seconds > limit_s:  # of all parts together, as of a trial in one task
-            self._cause = self._cause or _timeout(limit_s, evaluated.trial, self._seconds)
+            self._cause = self._cause or TaskTimeout(limit_s)
 
     @property
     def _seconds(self) -> float:
@@ -239,13 +239,14 @@ class PartedTrial(Future[Evaluated]):
         ended = self._cause or self._combined
         assert ended is not None
         if isinstance(ended, BaseException):
-            self.set_exception(ended)
+            self.set_exception(self._reported(ended))
             return
-        times = [one.trial for one in (*self._ended.values(), *([self._model] if self._model else []))]
+        tasks = self._tasks_that_ran
         trial = replace(
             ended.trial,
-            started=min((one.started for one in times if one.started is not None), default=None),
-            seconds=sum(one.seconds or 0.0 for one in times),
+            started=min((started for _, started, _ in tasks), default=None),
+            seconds=sum(seconds for _, _, seconds in tasks),
+            spans=[list(task) for task in tasks],
         )
         if self._model is None:
             self.set_result(replace(ended, trial=trial))
@@ -257,11 +258,21 @@ class PartedTrial(Future[Evaluated]):
             replace(ended, trial=trial, model=sent.content, model_name=sent.name, model_problem=sent.problem)
         )
 
+    @property
+    def _tasks_that_ran(self) -> list[tuple[str, float, float]]:
+        """Host, start and seconds of each task that came back."""
+        trials = [one.trial for one in (*self._ended.values(), *([self._model] if self._model else []))]
+        return [task for trial in trials for task in trial.tasks]
 
-def _timeout(limit_s: float, trial: Trial, seconds: float) -> TaskTimeout:
-    """The error of a trial whose parts together took too long."""
-    error = TaskTimeout(limit_s)
-    return reported(error, Report(trial.host or "", trial.started or 0.0, seconds))
+    def _reported(self, error: BaseException) -> BaseException:
+        """The error, with what is known of all tasks that ran."""
+        own = report_of(error)
+        tasks = self._tasks_that_ran + ([(own.host, own.started, own.seconds)] if own else [])
+        if not tasks or isinstance(error, TaskNotPicklable | BrokenExecutor):
+            return error
+        started, seconds = min(started for _, started, _ in tasks), sum(seconds for _, _, seconds in tasks)
+        known = own or Report(tasks[0][0], started, seconds)
+        return reported(error, replace(known, started=started, seconds=seconds, spans=tuple(tasks)))
 
 
 def _model_of(trial: Trial, error: BaseException | None, future: Future[Evaluated]) -> Evaluated:

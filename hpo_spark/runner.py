@@ -111,6 +111,7 @@ class Runner:
         confirmed: The configurations that were trained again, the winner first; empty until all of that has ended.
         reason: Why no trial is submitted any more, in words; None while the search goes on.
         interrupted: Whether Ctrl-C ended it.
+        slots: Trials that could run at once when it began.
     """
 
     def __init__(
@@ -172,13 +173,23 @@ class Runner:
         self._n_repeats = 0
         self._watch = LimitWatch(limits, directions[0] == "maximize", searcher.full_fidelity)
         self._unfinished_before: list[Trial] = []
-        self._seconds_before = 0.0
+        self._seconds_before = self._slot_seconds_before = 0.0
+        self.slots = slots_of(executor)
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """For how long the search has run, its earlier parts included."""
         return self._seconds_before + time.monotonic() - self._started
+
+    def slot_seconds(self, seconds: float) -> float:
+        """The slots' time: of each part of the search its slots times how long it ran, together.
+
+        Args:
+            seconds: For how long the search has run.
+        """
+        slots = max(self.slots, slots_of(self._executor))
+        return self._slot_seconds_before + slots * (seconds - self._seconds_before)
 
     @property
     def best(self) -> Trial | None:
@@ -251,6 +262,7 @@ class Runner:
         taught: Sequence[Trial],
         n_dealt_with: int,
         seconds: float,
+        slot_seconds: float,
     ) -> None:
         """Go on with a search that was cut short; before `run`.
 
@@ -260,8 +272,9 @@ class Runner:
             taught: Trials of an earlier search that its searcher was told of.
             n_dealt_with: How many trials had been dealt with when it last asked for one.
             seconds: For how long it has run.
+            slot_seconds: The slots' time meanwhile.
         """
-        self._seconds_before = seconds
+        self._seconds_before, self._slot_seconds_before = seconds, slot_seconds
         if self._lookahead is not None:
             unfinished = without_torn(unfinished, ended)
         self._next_number = 1 + max((trial.number for trial in (*ended, *unfinished)), default=-1)
@@ -599,6 +612,7 @@ class Runner:
                 host=report.host,
                 started=report.started,
                 seconds=report.seconds,
+                spans=[list(span) for span in report.spans],
                 attempt=trial.attempt + report.n_lost,
             )
         if isinstance(error, ExecutorLost):

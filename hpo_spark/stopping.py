@@ -76,13 +76,12 @@ class LimitWatch:
 
     def add(self, trial: Trial) -> None:
         """A trial has ended."""
-        is_no_failure = trial.state in (TrialState.COMPLETED, TrialState.PRUNED)
-        if not is_no_failure and trial.state is not TrialState.CANCELLED:
+        if trial.state.is_failure:
             self._n_failed += 1
         if trial.state is not TrialState.CANCELLED and len(self._first) < (self._limits.give_up_after or 0):
             # The numbers in a message are those of the configuration.
             reason = re.sub(_NUMBERS, "#", trial.reason or "")
-            self._first.append(None if is_no_failure else (str(trial.state), reason))
+            self._first.append((str(trial.state), reason) if trial.state.is_failure else None)
         self._n_epochs += len(trial.curve) if trial.state is not TrialState.COMPLETED else count_epochs([trial])
         if trial.value is None:
             return

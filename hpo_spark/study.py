@@ -509,7 +509,7 @@ class Study:
                 self._lease = Lease(self.out, self._lose_lease)
                 self._lease.acquire(waits=self._resumes)
                 discard_requests(self.out)
-                past = self._open_journal(self.out, self.describe(limits))
+                past = self._open_journal(self.out, self.describe(limits), runner.slots)
             except StorageError:  # of the journal, which has said what is wrong
                 raise
             except OSError as error:
@@ -531,7 +531,8 @@ class Study:
             self._enqueued.extend(params for params in wanted if self.space.key(params) not in known)
             self._is_open = True
         if past is not None and asked:
-            runner.take_up(past.ended, past.unfinished, taught.trials, past.n_dealt_with, past.seconds)
+            runner.take_up(past.ended, past.unfinished, taught.trials, past.n_dealt_with, past.seconds, past.slot_seconds or 0.0
+            )
             logger.info(
                 "%s goes on: %d trials have ended, %d run again", self.out, len(past.ended), len(past.unfinished)
             )
@@ -587,7 +588,7 @@ class Study:
         if self._folder is not None:
             self._folder.write_best(trial, self.fixed, self._models.name_of(trial.number))
 
-    def _open_journal(self, out: Storage, description: Mapping[str, Any]) -> StudyRecord | None:
+    def _open_journal(self, out: Storage, description: Mapping[str, Any], slots: int) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
         past = read_record(out) if has_journal(out) else StudyRecord(JOURNAL)
         if past.torn:
@@ -614,6 +615,7 @@ class Study:
             "study": description,
             "fingerprint": fingerprint(self.objective),
             "versions": versions(),
+            "slots": slots,
         }
         self._folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
@@ -738,6 +740,7 @@ class Study:
             reference_point=self.reference_point,
             space=self.space,
             confirmed=runner.confirmed,
+            slot_seconds=runner.slot_seconds(seconds),
         )
         result = self._with_models(result, runner.best)
         self._write(result)
@@ -748,9 +751,8 @@ class Study:
         if self._journal is not None:
             self._journal_notes()
             best = identity_of(runner.best)
-            self._journal.end(
-                {"state": state, "reason": result.reason, "slots": result.slots, "test": result.test, "best": best}
-            )
+            times = {name: getattr(result, name) for name in ("slots", "seconds", "slot_seconds")}
+            self._journal.end({"state": state, "reason": result.reason, **times, "test": result.test, "best": best})
         if result.reason.startswith(("max_failures", "give_up_after")):
             logger.warning("study %s: %s", self.name, result.first_cause())
         logger.info(

@@ -32,6 +32,11 @@ class TrialState(StrEnum):
     """Its process died."""
     CANCELLED = "CANCELLED"
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it speaks against the configuration: neither success, nor stopped on purpose."""
+        return self in (TrialState.FAILED, TrialState.TIMED_OUT, TrialState.CRASHED)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -52,8 +57,9 @@ class Trial:
             trial that is evaluated alone.
         curve: What it reported on its way: ``[step, value]`` pairs; what it was stopped at too.
         started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
-        seconds: How long it took there.
-        host: Name of the worker's host.
+        seconds: How long it took there; of several tasks, such as the folds of a cross-validation, all together.
+        host: Name of the worker's host; of several tasks that of the first.
+        spans: Where it was several tasks: ``[host, started, seconds]`` of each; empty where it was one.
         attempt: 1, or more where a process died and the trial was run again.
         error: What went wrong: the exception in the first line, then the worker's traceback.
         origin: Where the searcher took the configuration from; of a repeat, which trial of the search it repeats.
@@ -72,6 +78,7 @@ class Trial:
     started: float | None = None
     seconds: float | None = None
     host: str | None = None
+    spans: list[list[Any]] = field(default_factory=list)
     attempt: int = 1
     error: str | None = None
     origin: dict[str, Any] | None = None
@@ -98,6 +105,19 @@ class Trial:
     def _confirms(self) -> dict[str, Any]:
         origin = self.origin or {}
         return origin if origin.get("by") == CONFIRM else {}
+
+    @property
+    def tasks(self) -> list[tuple[str, float, float]]:
+        """Host, start in seconds since the epoch, and seconds of each task that ran for it; empty where none did."""
+        if self.spans:
+            return [(host, started, seconds) for host, started, seconds in self.spans]
+        ran = self.started is not None and self.seconds is not None
+        return [(self.host or "", self.started or 0.0, self.seconds or 0.0)] if ran else []
+
+    @property
+    def ended(self) -> float | None:
+        """When its last task ended, seconds since the epoch; None where it never ran."""
+        return max((started + seconds for _, started, seconds in self.tasks), default=None)
 
     @property
     def tells_nothing(self) -> bool:

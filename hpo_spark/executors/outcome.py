@@ -38,6 +38,7 @@ class Report:
         seconds: How long it ran.
         n_lost: How often it had been begun before, on executors that were lost.
         output: What it had printed.
+        spans: Where it was several calls: host, start and seconds of each; empty where it was one.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Report:
     seconds: float
     n_lost: int = 0
     output: str = ""
+    spans: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

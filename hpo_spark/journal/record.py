@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo_spark.errors import ConfigError, JournalError
+from hpo_spark.journal.clock import Clock
 from hpo_spark.journal.journal import NAME
 from hpo_spark.journal.records import Decoder, Line
 from hpo_spark.space import Params
@@ -40,6 +41,8 @@ class StudyRecord:
         notes: What the searcher said of itself.
         n_dealt_with: How many trials had been dealt with at the last ask.
         seconds: For how long the search ran, up to the last record of each of its parts.
+        slots: Trials that could run at once, latest; None where that is not said.
+        slot_seconds: The slots' time: of each part its slots times its seconds, together; None where that is not said.
         end: How it ended last; None where it runs or was killed.
         refit: The last training of a configuration again, whose model is in ``best/``; None where there was none.
         tested: The last metrics on the test part, ``test``, and the ``best`` trial that they are of.
@@ -62,6 +65,8 @@ class StudyRecord:
     notes: list[dict[str, Any]] = field(default_factory=list)
     n_dealt_with: int = 0
     seconds: float = 0.0
+    slots: int | None = None
+    slot_seconds: float | None = None
     end: dict[str, Any] | None = None
     refit: dict[str, Any] | None = None
     tested: dict[str, Any] | None = None
@@ -114,7 +119,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
     asked: dict[int, Line] = {}
     told: dict[int, Trial] = {}
     last_ask: Line | None = None
-    began = latest = 0.0
+    clock = Clock()
     start = n_missing = 0
     for line in decoder.decode(content):
         kind = line.kind
@@ -133,7 +138,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 if kind == "study":  # begun anew in the same folder: what is known teaches, and counts no more
                     start, n_missing = decoder.size, content_of_line.get("n_known", 0)
                     record.known += [trial for trial in told.values() if not trial.is_unfinished]
-                    asked, told, last_ask, record.seconds, began, latest = {}, {}, None, 0.0, 0.0, 0.0
+                    asked, told, last_ask, clock = {}, {}, None, Clock()
                     record.enqueued.clear()
                     record.refit = record.tested = None
                     record.began = content_of_line.get("at", 0.0)
@@ -141,8 +146,7 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 record.seed = content_of_line.get("seed", record.seed)
                 for name in ("study", "fingerprint", "versions"):
                     setattr(record, name, content_of_line.get(name, {}))
-                record.seconds += latest - began
-                began = content_of_line.get("at", 0.0)
+                clock.begin(content_of_line.get("at", 0.0), content_of_line.get("slots"))
                 record.end = None
             elif kind == "known":
                 record.known.append(Trial.from_record(content_of_line))
@@ -159,12 +163,16 @@ def _read(decoder: Decoder, content: bytes) -> StudyRecord:
                 record.refit = {key: value for key, value in _inner(content_of_line).items() if key != "at"}
                 if record.refit.get("by") == "user":
                     continue  # the search did not run then
-            latest = content_of_line.get("at", latest)
+            if "at" in content_of_line:
+                clock.see(content_of_line["at"])
+            if kind == "end":
+                clock.end(content_of_line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(f"{decoder.place}, line {line.place}: is no record of a study: {error}.") from None
     if n_missing > 0:  # its writer died before it had written what the searcher was told: it had not begun
         return replace(_read(Decoder(decoder.place), content[:start]), torn=len(content) - start)
-    record.seconds += latest - began
+    clock.stop()
+    record.seconds, record.slots, record.slot_seconds = clock.seconds, clock.slots, clock.slot_seconds
     record.ended = [trial for trial in told.values() if not trial.is_unfinished]
     ended = {trial.number for trial in record.ended}
     record.unfinished = [

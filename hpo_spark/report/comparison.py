@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from hpo_spark.errors import ConfigError
+from hpo_spark.losses import as_losses
 from hpo_spark.plain import canonical
 from hpo_spark.report.run import Run
-from hpo_spark.report.view import is_comparable, losses_of
+from hpo_spark.report.view import is_comparable
 from hpo_spark.results.front import hypervolume
 
 __all__ = ["Band", "Comparison", "Group", "Progress"]
@@ -150,8 +151,8 @@ class Comparison:
     def hypervolumes(self) -> list[float | None]:
         """Of each search's front, measured from the worst value of each objective in all; None without a value."""
         directions = self.runs[0].directions
-        fronts = [[losses_of(trial.values, directions) for trial in run.view().front] for run in self.runs]
-        told = [losses_of(trial.values, directions) for run in self.runs for trial in run.ranked]
+        fronts = [[as_losses(trial.values or [], directions) for trial in run.view().front] for run in self.runs]
+        told = [as_losses(trial.values or [], directions) for run in self.runs for trial in run.ranked]
         if not told:
             return [None] * len(self.runs)
         worst = tuple(map(max, zip(*told, strict=True)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +14,13 @@ from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_plotly
 from hpo_spark.report.slots import rows_of
 from hpo_spark.report.view import View
+from hpo_spark.results.measures import counts_of, machine_seconds, slot_use
 from hpo_spark.results.result import best_first
 from hpo_spark.space import SearchSpace
 from hpo_spark.storage import Storage
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import Trial
 
 __all__ = ["Run"]
-
-_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -95,12 +93,12 @@ class Run:
     @cached_property
     def failed(self) -> list[Trial]:
         """Those that failed, in whatever way."""
-        return [trial for trial in self.trials if _is_failure(trial)]
+        return [trial for trial in self.trials if trial.state.is_failure]
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials in each state that occurs."""
-        return dict(Counter(str(trial.state) for trial in self.trials))
+        return counts_of(self.trials)
 
     @property
     def is_running(self) -> bool:
@@ -129,27 +127,21 @@ class Run:
     @property
     def machine_seconds(self) -> float:
         """Seconds that trials ran, all slots together."""
-        return sum(trial.seconds or 0.0 for trial in self.trials)
+        return machine_seconds(self.trials)
 
     @cached_property
     def slots(self) -> int:
-        """Trials that could run at once; where the journal does not say, that ever did."""
-        said = (self.record.end or {}).get("slots")
-        return said if isinstance(said, int) else len(rows_of(self.trials))
+        """Trials that could run at once, latest; where the journal does not say, that ever did."""
+        return self.record.slots or len(rows_of(self.trials))
 
     @property
     def slot_use(self) -> float | None:
         """Share of the slots' time in which they ran trials, in [0, 1]; None where no time has passed."""
-        room = self.slots * self.record.seconds
-        return min(1.0, self.machine_seconds / room) if room > 0 else None
+        said = self.record.slot_seconds
+        return slot_use(self.trials, self.slots * self.record.seconds if said is None else said)
 
     def view(self, escape: Callable[[str], str] = for_plotly) -> View:
         """The search as plots take it."""
         metric = self.record.study.get("objective", {}).get("metric")
         names: Sequence[str] = [metric] if isinstance(metric, str) else list(metric or [])
         return View(self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape)
-
-
-def _is_failure(trial: Trial) -> bool:
-    """Whether a trial failed, and was not stopped on purpose."""
-    return trial.state not in _NO_FAILURES

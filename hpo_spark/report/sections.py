@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_spark import yaml
+from hpo_spark.losses import as_losses
 from hpo_spark.plain import canonical, to_finite
 from hpo_spark.redaction import redact
 from hpo_spark.report import plots
@@ -17,7 +18,7 @@ from hpo_spark.report.page import Block, Plot, Problem, Section, Source, Table, 
 from hpo_spark.report.plots import NothingToShow
 from hpo_spark.report.run import Run
 from hpo_spark.report.timeline import timeline
-from hpo_spark.report.view import View, losses_of
+from hpo_spark.report.view import View
 from hpo_spark.results.front import hypervolume
 from hpo_spark.results.tables import format_value
 from hpo_spark.trial import Trial
@@ -204,8 +205,8 @@ def _front(view: View) -> Blocks:
     yield from _drawn("Pareto front", lambda: plots.pareto(view))
     if view.comparable:
         reference = plots.reference_of(view)
-        front = [losses_of(trial.values, view.directions) for trial in view.front]
-        volume = hypervolume(front, losses_of(reference, view.directions))
+        front = [as_losses(trial.values or [], view.directions) for trial in view.front]
+        volume = hypervolume(front, as_losses(reference, view.directions))
         yield Text(
             f"{len(view.front)} trial(s) are on the front. Its hypervolume is {format_value(volume)}, measured from "
             f"{' / '.join(map(format_value, reference))}"

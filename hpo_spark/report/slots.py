@@ -14,10 +14,25 @@ import numpy as np
 
 from hpo_spark.trial import Trial
 
-__all__ = ["Row", "busy_over_time", "rows_of"]
+__all__ = ["Row", "Task", "busy_over_time", "rows_of"]
 
 # Two trials in one slot may overlap by so many seconds: times are rounded, and the clocks of two processes differ.
 _TOLERANCE_S = 0.05
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial while it ran, or one of several tasks that it was, such as the folds of a cross-validation.
+
+    Attributes:
+        trial: The trial.
+        started: Seconds since the epoch.
+        seconds: How long it ran.
+    """
+
+    trial: Trial
+    started: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,41 +42,40 @@ class Row:
     Attributes:
         host: Where it is; empty where nobody knows.
         place: Counts from 0 on each host.
-        trials: What ran there, in the order of time.
+        tasks: What ran there, in the order of time: each a trial, or a task of one.
     """
 
     host: str
     place: int
-    trials: list[Trial]
+    tasks: list[Task]
 
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """The fewest slots in which the trials fit that ran, host by host."""
-    by_host: dict[str, list[Trial]] = {}
+    by_host: dict[str, list[Task]] = {}
     for trial in trials:
-        if trial.started is not None and trial.seconds is not None:
-            by_host.setdefault(trial.host or "", []).append(trial)
+        for host, started, seconds in trial.tasks:
+            by_host.setdefault(host, []).append(Task(trial, started, seconds))
     rows: list[Row] = []
     for host, ran in sorted(by_host.items()):
         own: list[Row] = []
         busy: list[tuple[float, int]] = []  # when it ends, and in which row
         free: list[int] = []
-        for trial in sorted(ran, key=lambda trial: (trial.started or 0.0, trial.number)):
-            start = trial.started or 0.0
-            while busy and busy[0][0] <= start + _TOLERANCE_S:
+        for task in sorted(ran, key=lambda task: (task.started, task.trial.number)):
+            while busy and busy[0][0] <= task.started + _TOLERANCE_S:
                 heappush(free, heappop(busy)[1])
             if not free:
                 own.append(Row(host, len(own), []))
                 free.append(own[-1].place)
             place = heappop(free)
-            own[place].trials.append(trial)
-            heappush(busy, (start + (trial.seconds or 0.0), place))
+            own[place].tasks.append(task)
+            heappush(busy, (task.started + task.seconds, place))
         rows += own
     return rows
 
 
 def busy_over_time(trials: Sequence[Trial], n_bins: int) -> tuple[list[float], list[float]]:
-    """How many trials ran at a time, on average over each of so many equal spans.
+    """How many slots ran something at a time, on average over each of so many equal spans.
 
     Args:
         trials: Those that ran are counted.
@@ -70,7 +84,7 @@ def busy_over_time(trials: Sequence[Trial], n_bins: int) -> tuple[list[float], l
     Returns:
         The middle of each span, in seconds since the epoch, and the average. Both are empty where no trial ran.
     """
-    ran = [(trial.started, trial.started + (trial.seconds or 0.0)) for trial in trials if trial.started is not None]
+    ran = [(started, started + seconds) for trial in trials for _, started, seconds in trial.tasks]
     if not ran:
         return [], []
     starts, ends = np.sort(np.array(ran), axis=0).T

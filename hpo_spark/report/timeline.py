@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpo_spark.report.labels import for_plotly, short
 from hpo_spark.report.plots import NothingToShow, dressed, graph_objects
-from hpo_spark.report.slots import Row, busy_over_time, rows_of
+from hpo_spark.report.slots import Row, Task, busy_over_time, rows_of
 from hpo_spark.results.tables import format_value
 from hpo_spark.trial import Trial
 
@@ -31,7 +31,7 @@ _ROW_PX, _MAX_ROWS_PX = 20, 900
 
 
 def timeline(trials: Sequence[Trial], slots: int | None = None) -> plotly.graph_objects.Figure:
-    """A row a slot, a bar a trial, in the colour of how it ended; hatched where it had to be run again.
+    """A row a slot, a bar a trial or a task of one, in the colour of how it ended; hatched where it was run again.
 
     Below is how many trials ran at once.
 
@@ -57,28 +57,28 @@ def timeline(trials: Sequence[Trial], slots: int | None = None) -> plotly.graph_
         row_heights=[height / (height + 110), 110 / (height + 110)],
     )
     names = _names(rows)
-    states = sorted({str(trial.state) for row in rows for trial in row.trials}, key=_order)
+    states = sorted({str(task.trial.state) for row in rows for task in row.tasks}, key=_order)
     for state in states:
         bars = [
-            (name, trial)
+            (name, task)
             for row, name in zip(rows, names, strict=True)
-            for trial in row.trials
-            if str(trial.state) == state
+            for task in row.tasks
+            if str(task.trial.state) == state
         ]
         figure.add_trace(
             go.Bar(
                 name=state.lower().replace("_", " "),
                 orientation="h",
                 y=[name for name, _ in bars],
-                base=[_time(trial.started or 0.0) for _, trial in bars],
-                x=[1000 * (trial.seconds or 0.0) for _, trial in bars],
-                text=[_hover(trial) for _, trial in bars],
+                base=[_time(task.started) for _, task in bars],
+                x=[1000 * task.seconds for _, task in bars],
+                text=[_hover(task) for _, task in bars],
                 hovertemplate="%{text}<extra></extra>",
                 textposition="none",
                 marker={
                     "color": STATE_COLOURS.get(state, _OTHER),
                     "line": {"width": 0.5, "color": "white"},
-                    "pattern": {"shape": ["/" if trial.attempt > 1 else "" for _, trial in bars]},
+                    "pattern": {"shape": ["/" if task.trial.attempt > 1 else "" for _, task in bars]},
                 },
             ),
             row=1,
@@ -89,7 +89,7 @@ def timeline(trials: Sequence[Trial], slots: int | None = None) -> plotly.graph_
         go.Scatter(
             x=list(map(_time, times)),
             y=busy,
-            name="trials running",
+            name="running",
             mode="lines",
             line={"color": "#2ca02c", "shape": "hvh"},
             fill="tozeroy",
@@ -116,8 +116,11 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [f"{for_plotly(short(row.host))} {row.place}" for row in rows]
 
 
-def _hover(trial: Trial) -> str:
-    lines = [f"trial {trial.number}, {trial.state.lower()}", f"{trial.seconds or 0.0:.2f} s"]
+def _hover(task: Task) -> str:
+    trial = task.trial
+    lines = [f"trial {trial.number}, {trial.state.lower()}", f"{task.seconds:.2f} s"]
+    if trial.spans:
+        lines[1] += f" of {trial.seconds or 0.0:.2f} s in {len(trial.spans)} tasks"
     if trial.values:
         lines.append("value " + " / ".join(map(format_value, trial.values)))
     if trial.attempt > 1:

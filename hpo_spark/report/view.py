@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpo_spark.exchange.optuna import to_optuna
+from hpo_spark.losses import as_losses
 from hpo_spark.parameters import Choice
 from hpo_spark.plain import canonical
 from hpo_spark.report.labels import for_plotly, short, text_of, unique
@@ -19,7 +20,7 @@ from hpo_spark.trial import Trial, TrialState
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["View", "evenly", "is_comparable", "losses_of", "sampled"]
+__all__ = ["View", "evenly", "is_comparable", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class View:
     def front(self) -> list[Trial]:
         """The comparable trials that no other beats, best first."""
         ranked = sorted(
-            ((losses_of(trial.values, self.directions), trial.number, trial) for trial in self.comparable),
+            ((as_losses(trial.values or [], self.directions), trial.number, trial) for trial in self.comparable),
             key=lambda entry: entry[:2],
         )
         return [ranked[place][2] for place in front_of([losses for losses, *_ in ranked])]
@@ -161,11 +162,6 @@ class View:
                 }
             specs[self.labels[name]] = spec
         return SearchSpace.from_dict(specs), plain
-
-
-def losses_of(values: Sequence[float] | None, directions: Sequence[str]) -> tuple[float, ...]:
-    """Values as numbers of which less is better."""
-    return tuple(-value if way == "maximize" else value for value, way in zip(values or [], directions, strict=True))
 
 
 def is_comparable(trial: Trial, fidelity: int | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,14 @@ from hpo_spark.errors import EvaluationError
 from hpo_spark.exchange.frame import to_frame
 from hpo_spark.exchange.optuna import to_optuna
 from hpo_spark.exchange.skopt import to_skopt
+from hpo_spark.losses import as_losses
 from hpo_spark.models import KeptModels
 from hpo_spark.results.front import front_of, hypervolume
+from hpo_spark.results.measures import counts_of, slot_use
 from hpo_spark.results.plotting import Plots
 from hpo_spark.space import SearchSpace
 from hpo_spark.stopping import count_epochs
-from hpo_spark.trial import Trial, TrialState
+from hpo_spark.trial import Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from hpo_spark.confirm import Confirmed
 
 __all__ = ["Result", "best_first", "rank"]
-
-# Ends that say nothing against an objective.
-_NO_FAILURES = (TrialState.COMPLETED, TrialState.PRUNED, TrialState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Result(Plots):
         trials: All that ended, by number.
         state: ``"finished"``, ``"interrupted"``, or ``"failed"`` where no trial succeeded.
         seconds: Wall time of the search.
-        slots: Trials that could run at once.
+        slots: Trials that could run at once, at the end.
         reason: The rule that ended the search, in words.
         test: Metrics of the best trial's model on the test part; empty where there is none.
         test_error: Why the test part was not evaluated; None where it was, or there is none.
@@ -55,6 +53,8 @@ class Result(Plots):
         space: What was searched; None where it is not known.
         confirmed: The configurations that were trained again with other seeds, the winner first; empty where none was,
             or not all were.
+        slot_seconds: The slots' time, where a search that was cut short went on with another number of them: of each
+            part its slots times its seconds, together; None for ``slots`` times ``seconds``.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Result(Plots):
     reference_point: tuple[float, ...] | None = None
     space: SearchSpace | None = field(default=None, repr=False)
     confirmed: Sequence[Confirmed] = ()
+    slot_seconds: float | None = None
 
     @property
     def best_trial(self) -> Trial:
@@ -95,7 +96,7 @@ class Result(Plots):
             return [self.best_trial]
         completed = best_first(self.trials, self.directions)
         completed = [trial for trial in completed if trial.fidelity == completed[0].fidelity]
-        losses = [_losses(trial, self.directions) for trial in completed]
+        losses = [as_losses(trial.values or [], self.directions) for trial in completed]
         return [completed[place] for place in front_of(losses)]
 
     @property
@@ -119,20 +120,20 @@ class Result(Plots):
         It is in the product of the objectives' units; larger is better. None for one objective, or where no trial
         succeeded. Compare two studies by the same reference point only.
         """
-        completed = [_losses(trial, self.directions) for trial in self.trials if trial.values]
+        completed = [as_losses(trial.values or [], self.directions) for trial in self.trials if trial.values]
         if len(self.directions) == 1 or not completed:
             return None
         if self.reference_point is None:
             reference = tuple(map(max, zip(*completed, strict=True)))
         else:
-            reference = _with_signs(self.reference_point, self.directions)
+            reference = as_losses(self.reference_point, self.directions)
         completed.sort()
         return hypervolume([completed[place] for place in front_of(completed)], reference)
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials in each state that occurs."""
-        return dict(Counter(str(trial.state) for trial in self.trials))
+        return counts_of(self.trials)
 
     @property
     def epochs(self) -> int:
@@ -141,16 +142,16 @@ class Result(Plots):
 
     @property
     def slot_use(self) -> float:
-        """Share of the slots' time that trials spent running, in [0, 1]."""
-        busy = sum(trial.seconds or 0.0 for trial in self.trials)
-        return min(1.0, busy / (self.slots * self.seconds)) if self.seconds > 0 else 0.0
+        """Share of the slots' time in which they ran trials, in [0, 1]."""
+        room = self.slots * self.seconds if self.slot_seconds is None else self.slot_seconds
+        return slot_use(self.trials, room) or 0.0
 
     def first_cause(self) -> str | None:
         """Why the first trial without a value has none; None where all have one."""
         for trial in self.trials:
-            if trial.state not in _NO_FAILURES:
+            if trial.state.is_failure:
                 others = sum(other.reason == trial.reason for other in self.trials)
-                n_failed = sum(other.state not in _NO_FAILURES for other in self.trials)
+                n_failed = sum(other.state.is_failure for other in self.trials)
                 return (
                     f"{n_failed} of {len(self.trials)} trials failed, {others} of them alike. "
                     f"Trial {trial.number}, {trial.params}, {trial.state}: {trial.error}\n"
@@ -228,19 +229,10 @@ class Result(Plots):
 def rank(trial: Trial, directions: Sequence[str]) -> tuple[Any, ...]:
     """A key that sorts completed trials from best to worst: by fidelity, objective after objective, then by number."""
     fidelity = math.inf if trial.fidelity is None else trial.fidelity
-    return (-fidelity, *_losses(trial, directions), trial.number)
+    return (-fidelity, *as_losses(trial.values or [], directions), trial.number)
 
 
 def best_first(trials: Sequence[Trial], directions: Sequence[str]) -> list[Trial]:
     """The search's completed trials, best first, those of the highest fidelity before all others; without repeats."""
     completed = [trial for trial in trials if trial.values and trial.repeat is None]
     return sorted(completed, key=lambda trial: rank(trial, directions))
-
-
-def _losses(trial: Trial, directions: Sequence[str]) -> tuple[float, ...]:
-    return _with_signs(trial.values or [], directions)
-
-
-def _with_signs(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
-    """Values as numbers of which smaller ones are better."""
-    return tuple(-value if way == "maximize" else value for value, way in zip(values, directions, strict=True))

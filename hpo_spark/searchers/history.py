@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from hpo_spark.losses import as_losses
 from hpo_spark.space import Params, SearchSpace, SupportsRandom
 from hpo_spark.trial import Trial, TrialState
 
@@ -141,7 +142,7 @@ def losses_of(trial: Trial, directions: Sequence[str]) -> tuple[float, ...] | No
     values = trial.values if trial.state is TrialState.COMPLETED else None
     if not values or len(values) != len(directions) or not all(map(math.isfinite, values)):
         return None
-    return tuple(-value if way == "maximize" else value for value, way in zip(values, directions, strict=True))
+    return as_losses(values, directions)
 
 
 def _rank(known: Known) -> tuple[bool, float, int, str]:

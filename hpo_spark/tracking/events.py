@@ -57,7 +57,7 @@ def trial_file(
         began: Stands for the start of a trial that never ran.
     """
     started = began if trial.started is None else trial.started
-    ended = started + (trial.seconds or 0.0)
+    ended = trial.ended or started
     # Repeats of one configuration are one group, of which TensorBoard shows the mean.
     first = getattr(trial, "repeat_of", None)
     start = plugin_data_pb2.SessionStartInfo(

@@ -298,7 +298,7 @@ class MlflowTracker(Tracker):
         given = [Param(params[name], text_of(value)[:_MAX_TEXT]) for name, value in trial.params.items()]
         self._log(client, child.run_id, metrics, given)
         status = _ENDS.get(str(trial.state), "FAILED")
-        client.set_terminated(child.run_id, status, end_time=_ms(started + (trial.seconds or 0.0)))
+        client.set_terminated(child.run_id, status, end_time=_ms(trial.ended or started))
         child.is_complete = True
         self.n_written += 1
 
@@ -312,7 +312,7 @@ class MlflowTracker(Tracker):
             self._best is None or rank(trial, directions)[:-1] < rank(self._best, directions)[:-1]
         )
         if is_best and trial.values and len(directions) == 1:
-            at = self._known.began if trial.started is None else trial.started + (trial.seconds or 0.0)
+            at = trial.ended or self._known.began
             if step not in self._improvements_there:
                 client.log_metric(self._run.info.run_id, _BEST, trial.values[0], _ms(at), step, synchronous=True)
                 self._improvements_there.add(step)

@@ -33,18 +33,18 @@ def series_of(trial: Trial, facts: StudyFacts) -> dict[str, list[Point]]:
     out.
     """
     started = facts.began if trial.started is None else trial.started
-    seconds = trial.seconds or 0.0
+    ended = trial.ended or started
     last = int(trial.curve[-1][0]) if trial.curve else 0
     finals = {} if trial.seconds is None else {"seconds": trial.seconds}
     finals |= {name: float(value) for name, value in trial.metrics.items() if _is_number(value)}
     if trial.values:
         finals |= dict(zip(value_columns(len(facts.directions)), trial.values, strict=False))
-    series = {name: [Point(last, value, started + seconds)] for name, value in finals.items()}
+    series = {name: [Point(last, value, ended)] for name, value in finals.items()}
     if trial.curve:
         name = curve_name(facts)
         while name in series:
             name += "_reported"
-        share = seconds / len(trial.curve)
+        share = (ended - started) / len(trial.curve)
         series[name] = [
             Point(int(step), float(value), started + share * (index + 1))
             for index, (step, value, *_) in enumerate(trial.curve)
