@@ -17,7 +17,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.text import Text
 
 from hpo_spark.config import StudyFile, parse_study_file, read_study_file
@@ -40,7 +39,7 @@ from hpo_spark.session import check_environment, open_session
 from hpo_spark.signals import signals_end_program
 from hpo_spark.storage import open_storage
 from hpo_spark.study import Callback, Study
-from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, open_console
+from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, log_to, open_console
 from hpo_spark.versions import __version__
 
 __all__ = ["main", "run_and_exit"]
@@ -150,7 +149,7 @@ def run(
 ) -> int:
     """Run the search that a study file describes."""
     console = open_console()
-    _log_to(open_console(stderr=True) if quiet else console)
+    log_to(open_console(stderr=True) if quiet else console)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the run folder of the search to go on with.")
     if out is not None and out.startswith("memory://"):
@@ -177,7 +176,7 @@ def resume(
 ) -> int:
     """Go on with a search: trials that have ended are not run again."""
     console = open_console()
-    _log_to(open_console(stderr=True) if quiet else console)
+    log_to(open_console(stderr=True) if quiet else console)
     file = _file_of(folder, overrides, executor, master)
     return _run(file, file.study(folder, resume=True, force=force), master, console, quiet, verbose)
 
@@ -196,7 +195,7 @@ def refit(
     from hpo_spark.refit import refit as train
 
     console = open_console()
-    _log_to(console)
+    log_to(console)
     file = _file_of(folder, overrides, executor, master)
     if file.model.executor == "spark":
         check_environment(master)
@@ -257,7 +256,7 @@ def check(
 ) -> int:
     """Find out whether a study file can be run: the file, its data, and every worker."""
     console = open_console()
-    _log_to(console)
+    log_to(console)
     file = _read(study_file, overrides, executor, master)
     study = file.study(None)
     if file.model.executor == "spark":
@@ -299,7 +298,7 @@ def track(
     """Write to TensorBoard and MLflow what they lack of a search: what their server was away for, or all of it."""
     from hpo_spark.tracking.track import track as write
 
-    _log_to(open_console(stderr=True))
+    log_to(open_console(stderr=True))
     for sentence in write(folder, to or ()):
         typer.echo(sentence)
     return FINISHED
@@ -469,19 +468,3 @@ def _log_as_before() -> Iterator[None]:
     finally:
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
-
-
-def _log_to(console: Console) -> None:
-    """Show this package's log lines."""
-    handler: logging.Handler
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
-    else:
-        handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("hpo_spark")
-    for old in logger.handlers[:]:
-        logger.removeHandler(old)
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.INFO)

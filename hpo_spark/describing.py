@@ -13,7 +13,7 @@ from hpo_spark.plain import to_plain
 from hpo_spark.pruners import Pruner
 from hpo_spark.searchers import Searcher
 
-__all__ = ["describe_choice", "describe_objective"]
+__all__ = ["describe_choice", "describe_objective", "objective_names"]
 
 # What a kind of objective is made from, and its options in a study file.
 _KINDS = {
@@ -45,6 +45,18 @@ def describe_objective(objective: Any) -> dict[str, Any]:
         described["data"] = getattr(data, "describe", None)
     described |= {name: _said(getattr(objective, name)) for name in options if hasattr(objective, name)}
     return {name: value for name, value in described.items() if value not in (None, {}, [])}
+
+
+def objective_names(study: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a study in the form of a study file calls its objectives: Keras' metrics or scikit-learn's scorers.
+
+    Returns:
+        One an objective; empty where it does not say.
+    """
+    objective: Mapping[str, Any] = study.get("objective") or {}
+    named = objective.get("metric") or objective.get("scoring") or []
+    names = [named] if isinstance(named, str) else list(named)
+    return tuple(names) if all(isinstance(name, str) for name in names) else ()
 
 
 def _given(function: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hpo_spark.plain import to_finite
 from hpo_spark.report.run import Run
 from hpo_spark.results.columns import csv_of
 from hpo_spark.results.listing import BEST, sorted_trials, trials_table
-from hpo_spark.terminal import FINISHED, open_console
+from hpo_spark.terminal import FINISHED, log_to, open_console
 
 __all__ = ["compare", "report", "show"]
 
@@ -26,7 +26,8 @@ def show(
     sort: Annotated[
         str,
         typer.Option(
-            metavar="COLUMN", help="best, best first; or a column, ascending: number, seconds, value, a parameter, ..."
+            metavar="COLUMN",
+            help="best, best first; or a column, ascending: number, seconds, value, mean, a parameter, ...",
         ),
     ] = BEST,
     reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
@@ -37,10 +38,14 @@ def show(
     if as_json and as_csv:
         raise ConfigError("--json and --csv: choose one of the two.")
     run = Run.read(folder)
-    trials = sorted_trials(run.trials, run.directions, sort, reverse)[:top]
+    trials = sorted_trials(run.trials, run.directions, sort, reverse, run.confirmed)[:top]
     if as_json:
+        repeats = {one.original.number: one.to_dict() for one in run.confirmed}
         # Their searcher's own are of no use to anybody else.
         records = [{k: v for k, v in trial.to_record().items() if k != "token"} for trial in trials]
+        records = [
+            {**own, **({"confirmed": repeats[own["number"]]} if own["number"] in repeats else {})} for own in records
+        ]
         typer.echo(json.dumps(to_finite(records), ensure_ascii=False, indent=2))
     elif as_csv:
         typer.echo(csv_of(trials), nl=False)
@@ -49,7 +54,12 @@ def show(
         console = open_console()
         console.print(Text(f"{run.name}: {of} trial(s), {run.state}", style="bold"))
         if trials:
-            console.print(trials_table(trials))
+            console.print(trials_table(trials, run.confirmed))
+        if (winner := run.winner) is not None:
+            said = (
+                f"best: trial {winner.original.number}, by the mean of {winner.n} repeats; its model is that of trial"
+            )
+            console.print(Text(f"{said} {winner.trial.number}, the median of them"))
     return FINISHED
 
 
@@ -67,6 +77,7 @@ def report(
     """Write the report of a search: one page that needs no network."""
     from hpo_spark.report import write
 
+    log_to(open_console(stderr=True))
     if watch:
         try:
             for number, place in enumerate(write.watch(folder, out, every)):

@@ -7,7 +7,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["as_json", "canonical", "dump_json", "dump_line", "restore_float", "same", "to_finite", "to_plain"]
+__all__ = [
+    "as_json",
+    "canonical",
+    "dump_json",
+    "dump_line",
+    "plain_text",
+    "restore_float",
+    "same",
+    "to_finite",
+    "to_plain",
+]
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -47,6 +57,11 @@ def same(a: Any, b: Any) -> bool:
 def canonical(value: Any) -> str:
     """One text for equal plain values, whatever the order of their keys."""
     return json.dumps(value, sort_keys=True)
+
+
+def plain_text(value: Any) -> str:
+    """A plain value as text: a text as it is, a list or a mapping as JSON."""
+    return canonical(value) if isinstance(value, list | dict) else str(value)
 
 
 def dump_line(record: Mapping[str, Any]) -> str:

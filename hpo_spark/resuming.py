@@ -10,7 +10,7 @@ from typing import Any
 from hpo_spark.journal import StudyRecord
 from hpo_spark.plain import as_json, same
 
-__all__ = ["Changes", "changes"]
+__all__ = ["Changes", "changes", "differences"]
 
 # What the trials' values, or the searcher's knowledge, hang on.
 _FIXED = ("space", "objective", "fixed", "warm_start")
@@ -47,7 +47,7 @@ def changes(before: StudyRecord, study: Mapping[str, Any], fingerprint: Mapping[
         return found
     study = as_json(study)  # as a journal gives it back
     is_deterministic = bool(study.get("study", {}).get("deterministic"))
-    for key, old, new in _differences(before.study, study):
+    for key, old, new in differences(before.study, study):
         top, _, inner = key.partition(".")
         name = inner.partition(".")[0]
         is_fixed = top in _FIXED or (top == "study" and name in _FIXED_IN_STUDY)
@@ -63,11 +63,14 @@ def changes(before: StudyRecord, study: Mapping[str, Any], fingerprint: Mapping[
 _MISSING = object()
 
 
-def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The places where two studies differ: dotted key, old and new value. What is absent equals null."""
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The places where two studies differ: dotted key, old and new value. What is absent equals null.
+
+    Folders of files do not count: the same file may lie elsewhere.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
         if key.startswith("space") and list(old) != list(new) and set(old) == set(new):
             yield key, list(old), list(new)  # the order of the parameters is that of the genes
     elif not _is_same(key, old, new) and not (_is_empty(old) and _is_empty(new)):

@@ -20,7 +20,7 @@ from typing import Any
 from hpo_spark.confirm import Confirm, check_confirm
 from hpo_spark.control import Mailbox, discard_requests
 from hpo_spark.data.placement import placed
-from hpo_spark.describing import describe_choice, describe_objective
+from hpo_spark.describing import describe_choice, describe_objective, objective_names
 from hpo_spark.determinism import check_executor, check_lookahead, check_no_clock
 from hpo_spark.errors import ConfigError, SpaceError, StorageError
 from hpo_spark.exchange.source import Source
@@ -531,7 +531,8 @@ class Study:
             self._enqueued.extend(params for params in wanted if self.space.key(params) not in known)
             self._is_open = True
         if past is not None and asked:
-            runner.take_up(past.ended, past.unfinished, taught.trials, past.n_dealt_with, past.seconds, past.slot_seconds or 0.0
+            runner.take_up(
+                past.ended, past.unfinished, taught.trials, past.n_dealt_with, past.seconds, past.slot_seconds or 0.0
             )
             logger.info(
                 "%s goes on: %d trials have ended, %d run again", self.out, len(past.ended), len(past.unfinished)
@@ -741,6 +742,7 @@ class Study:
             space=self.space,
             confirmed=runner.confirmed,
             slot_seconds=runner.slot_seconds(seconds),
+            objective_names=objective_names(self.describe()),
         )
         result = self._with_models(result, runner.best)
         self._write(result)

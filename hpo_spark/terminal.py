@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from typing import ParamSpec
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.logging import RichHandler
+from rich.segment import Segment
+from rich.text import Text
 
 from hpo_spark.errors import (
     ConfigError,
@@ -20,11 +25,12 @@ from hpo_spark.errors import (
     TaskNotPicklable,
 )
 
-__all__ = ["FINISHED", "INTERRUPTED", "NONE_SUCCEEDED", "WRONG", "as_command", "open_console"]
+__all__ = ["FINISHED", "INTERRUPTED", "NONE_SUCCEEDED", "WRONG", "as_command", "log_to", "open_console"]
 
 FINISHED, WRONG, NONE_SUCCEEDED, INTERRUPTED = 0, 2, 3, 75
 
 _WIDTH_OF_FILES = 200
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabulators and ends of lines
 
 P = ParamSpec("P")
 
@@ -63,8 +69,41 @@ def open_console(stderr: bool = False) -> Console:
     return console
 
 
+def log_to(console: Console) -> None:
+    """Show this package's log lines."""
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
+    else:
+        handler = logging.StreamHandler(console.file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("hpo_spark")
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+
 class _Console(Console):
-    """A console whose reader may leave, as ``head`` does: the search goes on."""
+    """A console whose reader may leave, as ``head`` does: the search goes on.
+
+    Names and messages come from anywhere: a control character in them is shown, and changes nothing in the terminal.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, Text) and _CONTROL.search(renderable.plain):
+            renderable = renderable.copy()
+            renderable.plain = _CONTROL.sub(lambda match: _picture(match[0]), renderable.plain)
+        return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+
+
+def _picture(control: str) -> str:
+    """A character that stands for a control character: of the same length, so that styles stay where they are."""
+    code = ord(control)
+    return (
+        chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    )

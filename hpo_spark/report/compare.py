@@ -13,14 +13,16 @@ from rich.table import Table as TerminalTable
 from rich.text import Text as TerminalText
 
 from hpo_spark.exchange.files import write_file
-from hpo_spark.plain import canonical
+from hpo_spark.plain import canonical, plain_text
 from hpo_spark.report.comparison import Comparison, Group, Progress
-from hpo_spark.report.labels import for_plotly, short, text_of
+from hpo_spark.report.grouping import problem_differences
+from hpo_spark.report.labels import for_plotly, short
 from hpo_spark.report.page import Block, Plot, Section, Source, Table, Text, render
 from hpo_spark.report.plots import NothingToShow, dressed, graph_objects
-from hpo_spark.report.sections import attempt, clock
+from hpo_spark.report.run import Run
+from hpo_spark.report.sections import attempt
 from hpo_spark.report.write import check_extra
-from hpo_spark.results.tables import format_value
+from hpo_spark.results.tables import format_param, format_seconds, format_value
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -40,6 +42,8 @@ _COLOURS = (
     "#79706e",
 )
 _NEVER = "-"
+# Of two problems that differ in more, the table says how many.
+_MAX_DIFFERENCES = 5
 
 Blocks = Iterator[Block]
 
@@ -57,14 +61,14 @@ def write_comparison(comparison: Comparison, out: str | os.PathLike[str]) -> Non
     """
     check_extra()
     parts: list[tuple[str, str, Callable[[], Blocks]]] = [
-        ("runs", "Runs", lambda: iter([Table(*_runs(comparison))])),
+        ("runs", "Runs", lambda: iter([Table(*_runs(comparison)), *map(Text, _notes(comparison))])),
         ("reach", "Evaluations and machine time to reach a value", lambda: _reach_blocks(comparison)),
         ("curves", "Best value so far", lambda: _curves(comparison)),
         ("best", "Parameters of the best", lambda: iter([Table(*_best(comparison))])),
         ("spaces", "Search spaces", lambda: _spaces(comparison)),
     ]
     sections = [Section(name, title, attempt(title, part)) for name, title, part in parts]
-    subtitle = f"{len(comparison.runs)} runs, {len(comparison.groups)} searcher(s)"
+    subtitle = f"{len(comparison.runs)} runs, {len(comparison.groups)} method(s)"
     write_file(out, render("Comparison", subtitle, sections))
 
 
@@ -72,6 +76,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     """The same for a terminal."""
     return Renderables(
         _terminal("Runs", *_runs(comparison)),
+        *map(TerminalText, _notes(comparison)),
         TerminalText(),
         _terminal("Evaluations and machine time to reach a value", *_reach(comparison)),
         TerminalText(),
@@ -83,8 +88,8 @@ Rows = tuple[list[str], list[list[str]]]
 
 
 def _runs(comparison: Comparison) -> Rows:
-    several = comparison.n_objectives > 1
-    headers = ["run", "searcher", "seed", "trials", "failed", "best value"]
+    several, problems = comparison.n_objectives > 1, len(comparison.problems) > 1
+    headers = ["run", "searcher", "seed", *(["problem"] if problems else []), "trials", "failed", "best value"]
     headers += ["hypervolume", "front"] if several else []
     headers += ["machine time", "search time", "slots used", "state"]
     rows = []
@@ -94,21 +99,50 @@ def _runs(comparison: Comparison) -> Rows:
         comparison.hypervolumes if several else [None] * len(comparison.runs),
         strict=True,
     ):
-        row = [name, run.searcher_text, str(run.record.seed), str(len(run.trials)), str(len(run.failed))]
-        row.append(" / ".join(map(format_value, run.ranked[0].values or [])) if run.ranked else _NEVER)
+        row = [name, run.searcher_text, str(run.record.seed), *([comparison.problem_of(run)] if problems else [])]
+        row += [str(len(run.trials)), str(len(run.failed)), _best_value(run)]
         if several:
             row += [_NEVER if volume is None else format_value(volume), str(len(run.view().front))]
         use = _NEVER if run.slot_use is None else f"{run.slot_use:.0%} of {run.slots}"
-        rows.append([*row, clock(run.machine_seconds), clock(run.record.seconds), use, run.state])
+        rows.append([*row, format_seconds(run.machine_seconds), format_seconds(run.record.seconds), use, run.state])
     return headers, rows
 
 
+def _best_value(run: Run) -> str:
+    """The best value; of a winner that was trained again the mean, its deviation and how often."""
+    value = " / ".join(map(format_value, run.best_values)) or _NEVER
+    if (winner := run.winner) is None:
+        return value
+    return value + ("" if winner.std is None else f" ± {format_value(winner.std)}") + f" (n={winner.n})"
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """What a reader of the table of runs must know."""
+    first = comparison.problems[0][0]
+    for own in comparison.problems[1:]:
+        found = problem_differences(first, own[0])
+        said = "; ".join(f"{key}: {_said(old)} -> {_said(new)}" for key, old, new in found[:_MAX_DIFFERENCES])
+        more = f"; and {len(found) - _MAX_DIFFERENCES} more" if len(found) > _MAX_DIFFERENCES else ""
+        yield (
+            f"Problem {comparison.problem_of(own[0])} is not problem A, so that their values do not compare: "
+            f"{said}{more}."
+        )
+    if any(run.winner for run in comparison.runs):
+        yield "The best value of a run that trained its best again is the winner's mean over its n repeats."
+    if comparison.n_objectives > 1 and (point := comparison.reference_point) is not None:
+        yield f"Hypervolumes are measured from {' / '.join(map(format_value, point))}."
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else short(plain_text(value), 60)
+
+
 def _reach(comparison: Comparison) -> Rows:
-    headers = ["searcher", "runs", "median best"]
+    headers = ["method", "runs", "median best"]
     headers += [f"to {format_value(value)}" for value in comparison.values]
     rows = []
     for group in comparison.groups:
-        bests = [run.ranked[0].values[0] for run in group.runs if run.ranked and run.ranked[0].values]
+        bests = [run.best_values[0] for run in group.runs if run.best_values]
         row = [group.label, str(len(group.runs)), format_value(float(median(bests))) if bests else _NEVER]
         rows.append(row + [_reached(group.progress, value, comparison.maximize) for value in comparison.values])
     return headers, rows
@@ -120,7 +154,7 @@ def _reached(progress: Sequence[Progress], value: float, maximize: bool) -> str:
         return _NEVER
     evaluations = median(count for count, _ in reached)
     seconds = median(seconds for _, seconds in reached)
-    text = f"{evaluations:g} trials, {clock(seconds)}"
+    text = f"{evaluations:g} trials, {format_seconds(seconds)}"
     return text if len(reached) == len(progress) else f"{text} ({len(reached)} of {len(progress)} runs)"
 
 
@@ -138,7 +172,7 @@ def _curves(comparison: Comparison) -> Blocks:
     for over, axis in (("evaluations", "trials that have ended"), ("seconds", "machine time, s")):
         yield Plot.of(_figure(comparison, over, axis), f"By {axis}")
     yield Text(
-        "The line is the median over the runs of a searcher, and the band lies between their quartiles. It begins when "
+        "The line is the median over the runs of a method, and the band lies between their quartiles. It begins when "
         "all of them have a value, and a run that has ended keeps its last."
     )
 
@@ -182,12 +216,12 @@ def _faint(colour: str) -> str:
 
 
 def _best(comparison: Comparison) -> Rows:
-    bests = [run.ranked[0] if run.ranked else None for run in comparison.runs]
+    bests = [run.best for run in comparison.runs]
     params = list(dict.fromkeys(name for trial in bests if trial for name in trial.params))
     rows = [
         [name, _NEVER if trial is None else str(trial.number)]
         + [
-            _NEVER if trial is None or parameter not in trial.params else text_of(trial.params[parameter])
+            _NEVER if trial is None or parameter not in trial.params else format_param(trial.params[parameter])
             for parameter in params
         ]
         for name, trial in zip(comparison.names, bests, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpo_spark.errors import ConfigError
 from hpo_spark.losses import as_losses
-from hpo_spark.plain import canonical
+from hpo_spark.report.grouping import grouped, labels_of, method_differences, problem_differences
 from hpo_spark.report.run import Run
 from hpo_spark.report.view import is_comparable
 from hpo_spark.results.front import hypervolume
@@ -72,7 +72,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Group:
-    """Searches of equal searcher and space, which differ by seed.
+    """Searches that differ by their seed alone, or by their limits.
 
     Attributes:
         label: What it is called.
@@ -118,7 +118,8 @@ class Comparison:
 
     Attributes:
         runs: The searches.
-        groups: Those of equal searcher and space together, in the order in which they come.
+        groups: Those of one problem and one method together, in the order in which they come.
+        problems: Those of one problem together; the values of others do not compare.
         names: What each search is called, its folder where names are equal; in the order of `runs`.
         values: Of the first objective, to be reached.
     """
@@ -134,7 +135,9 @@ class Comparison:
                 )
         self.runs = list(runs)
         self.names = _names(runs)
-        self.groups = _groups(runs)
+        self.problems = grouped(runs, problem_differences)
+        groups = grouped(runs, lambda one, other: [*problem_differences(one, other), *method_differences(one, other)])
+        self.groups = [Group(label, own) for label, own in zip(labels_of(groups), groups, strict=True)]
         self.values = list(values) if values else self._reached()
 
     @property
@@ -148,34 +151,44 @@ class Comparison:
         return len(self.runs[0].directions)
 
     @cached_property
+    def reference_point(self) -> list[float] | None:
+        """What hypervolumes are measured from: the point of the studies that have one, if that is one and the same.
+
+        Else the worst value of each objective in all; None where there is no value.
+        """
+        given = [list(point) for run in self.runs if (point := run.settings.get("reference_point")) is not None]
+        if given and all(point == given[0] for point in given):
+            return given[0]
+        told = [trial.values for run in self.runs for trial in run.ranked if trial.values]
+        ways = self.runs[0].directions
+        return (
+            [
+                max(own) if way == "minimize" else min(own)
+                for own, way in zip(zip(*told, strict=True), ways, strict=True)
+            ]
+            if told
+            else None
+        )
+
+    @cached_property
     def hypervolumes(self) -> list[float | None]:
-        """Of each search's front, measured from the worst value of each objective in all; None without a value."""
-        directions = self.runs[0].directions
+        """Of each search's front, measured from `reference_point`; None without a value."""
+        directions, point = self.runs[0].directions, self.reference_point
         fronts = [[as_losses(trial.values or [], directions) for trial in run.view().front] for run in self.runs]
-        told = [as_losses(trial.values or [], directions) for run in self.runs for trial in run.ranked]
-        if not told:
+        if point is None:
             return [None] * len(self.runs)
-        worst = tuple(map(max, zip(*told, strict=True)))
-        return [hypervolume(front, worst) if front else None for front in fronts]
+        return [hypervolume(front, as_losses(point, directions)) if front else None for front in fronts]
+
+    def problem_of(self, run: Run) -> str:
+        """The letter of a run's problem."""
+        place = next(place for place, own in enumerate(self.problems) if run in own)
+        return chr(ord("A") + place) if place < 26 else f"Z{place - 25}"
 
     def _reached(self) -> list[float]:
         bests = sorted((run.ranked[0].values[0] for run in self.runs if run.ranked), reverse=not self.maximize)  # type: ignore[index]
         if not bests:
             return []
         return list(dict.fromkeys([bests[0], bests[len(bests) // 2], bests[-1]]))
-
-
-def _groups(runs: Sequence[Run]) -> list[Group]:
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(canonical([dict(run.searcher), run.record.study.get("space")]), []).append(run)
-    groups: list[Group] = []
-    texts = [own[0].searcher_text for own in found.values()]
-    for own, text in zip(found.values(), texts, strict=True):
-        label = text if texts.count(text) == 1 else f"{text}, {own[0].name}"
-        taken = sum(group.label == label for group in groups)
-        groups.append(Group(f"{label} ({taken + 1})" if taken else label, own))
-    return groups
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

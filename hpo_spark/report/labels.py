@@ -6,12 +6,8 @@ Plotly reads a few tags of HTML and its entities in every text, and matplotlib r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from hpo_spark.results.columns import cell_text
-from hpo_spark.results.tables import format_value
-
-__all__ = ["for_matplotlib", "for_plotly", "short", "text_of", "unique"]
+__all__ = ["for_matplotlib", "for_plotly", "short", "unique"]
 
 _LONGEST = 22
 
@@ -25,11 +21,6 @@ def for_plotly(text: str) -> str:
 def for_matplotlib(text: str) -> str:
     """Text that matplotlib shows as it is: no formula."""
     return text.replace("$", r"\$")
-
-
-def text_of(value: Any) -> str:
-    """A parameter's value as text; a number in at most six digits."""
-    return "None" if value is None else format_value(value) if isinstance(value, float) else cell_text(value)
 
 
 def short(text: str, longest: int = _LONGEST) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from hpo_spark.confirm import Confirm, Confirmed, confirmed
+from hpo_spark.describing import objective_names
 from hpo_spark.journal import StudyRecord, read_record
 from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_plotly
@@ -86,9 +87,21 @@ class Run:
     @property
     def best(self) -> Trial | None:
         """The best trial: where configurations were trained again, the winner's repeat of median value."""
-        if self.confirmed:
-            return self.confirmed[0].trial
+        if self.winner is not None:
+            return self.winner.trial
         return self.ranked[0] if self.ranked else None
+
+    @property
+    def winner(self) -> Confirmed | None:
+        """The configuration of the best mean; None where none was trained again, or not all were."""
+        return self.confirmed[0] if self.confirmed else None
+
+    @property
+    def best_values(self) -> list[float]:
+        """The best trial's values; of a winner that was trained again the mean. Empty where there is no value."""
+        if self.winner is not None:
+            return [self.winner.mean]
+        return list(self.ranked[0].values or []) if self.ranked else []
 
     @cached_property
     def failed(self) -> list[Trial]:
@@ -142,6 +155,5 @@ class Run:
 
     def view(self, escape: Callable[[str], str] = for_plotly) -> View:
         """The search as plots take it."""
-        metric = self.record.study.get("objective", {}).get("metric")
-        names: Sequence[str] = [metric] if isinstance(metric, str) else list(metric or [])
+        names = objective_names(self.record.study)
         return View(self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape)

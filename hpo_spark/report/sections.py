@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from hpo_spark import yaml
@@ -13,17 +14,17 @@ from hpo_spark.losses import as_losses
 from hpo_spark.plain import canonical, to_finite
 from hpo_spark.redaction import redact
 from hpo_spark.report import plots
-from hpo_spark.report.labels import short, text_of
+from hpo_spark.report.labels import short
 from hpo_spark.report.page import Block, Plot, Problem, Section, Source, Table, Text
 from hpo_spark.report.plots import NothingToShow
 from hpo_spark.report.run import Run
 from hpo_spark.report.timeline import timeline
 from hpo_spark.report.view import View
 from hpo_spark.results.front import hypervolume
-from hpo_spark.results.tables import format_value
+from hpo_spark.results.tables import format_param, format_seconds, format_value
 from hpo_spark.trial import Trial
 
-__all__ = ["attempt", "clock", "sections_of"]
+__all__ = ["attempt", "sections_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,6 @@ def attempt(what: str, part: Callable[[], Blocks]) -> list[Block]:
     return blocks
 
 
-def clock(seconds: float) -> str:
-    """A duration as text."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
 def _summary(run: Run) -> Blocks:
     record, settings = run.record, run.settings
     counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in run.counts.items())
@@ -98,10 +90,18 @@ def _summary(run: Run) -> Blocks:
             rows.append(("limit", f"{limit} trials"))
     if (best := run.best) is not None:
         rows.append(("best value", f"{_values(best)} (trial {best.number})"))
+    if (winner := run.winner) is not None:
+        std = "" if winner.std is None else f", standard deviation {format_value(winner.std)}"
+        rows.append(
+            (
+                "confirmed",
+                f"{format_value(winner.mean)}, mean of {winner.n} repeats of trial {winner.original.number}{std}",
+            )
+        )
     rows += [(f"test {name}", format_value(score)) for name, score in ((record.tested or {}).get("test") or {}).items()]
     rows += [
-        ("search time", clock(record.seconds)),
-        ("machine time", f"{clock(run.machine_seconds)}, all slots together"),
+        ("search time", format_seconds(record.seconds)),
+        ("machine time", f"{format_seconds(run.machine_seconds)}, all slots together"),
         ("slots", str(run.slots) + ("" if run.slot_use is None else f", {run.slot_use:.0%} used")),
         ("seed", str(record.seed)),
         ("made", time.strftime("%Y-%m-%d %H:%M:%S %z")),
@@ -115,9 +115,9 @@ def _best(run: Run, view: View) -> Blocks:
         yield Text("No trial has a value yet." if run.is_running or not run.trials else "No trial succeeded.")
         return
     facts = [("trial", str(best.number)), ("value", _values(best))]
-    facts += [(name, text_of(value)) for name, value in best.params.items()]
+    facts += [(name, format_param(value)) for name, value in best.params.items()]
     fixed: Mapping[str, Any] = run.record.study.get("fixed") or {}
-    facts += [(f"{name} (fixed)", text_of(value)) for name, value in fixed.items()]
+    facts += [(f"{name} (fixed)", format_param(value)) for name, value in fixed.items()]
     facts += [(name, format_value(value)) for name, value in best.metrics.items()]
     yield Table((), facts, f"Trial {best.number}")
     if run.confirmed:
@@ -148,7 +148,7 @@ def _best(run: Run, view: View) -> Blocks:
             *map(format_value, trial.values or []),
             *([str(trial.fidelity or "")] if fidelity else []),
             _seconds(trial),
-            *(text_of(trial.params[name]) if name in trial.params else "-" for name in params),
+            *(format_param(trial.params[name]) if name in trial.params else "-" for name in params),
         ]
         for trial in shown
     ]
@@ -217,9 +217,8 @@ def _front(view: View) -> Blocks:
 
 def _timeline(run: Run) -> Blocks:
     if run.slot_use is not None and run.trials:
-        yield Text(
-            f"{run.slots} slot(s) ran trials for {run.slot_use:.1%} of the search's {clock(run.record.seconds)}."
-        )
+        time_of_search = format_seconds(run.record.seconds)
+        yield Text(f"{run.slots} slot(s) ran trials for {run.slot_use:.1%} of the search's {time_of_search}.")
     yield from _drawn("Timeline", lambda: timeline(run.trials, run.slots))
     again = [trial for trial in run.trials if trial.attempt > 1]
     if not again:
@@ -258,7 +257,7 @@ def _failures(run: Run) -> Blocks:
                 trial.host or "",
                 str(trial.attempt),
                 _seconds(trial),
-                ", ".join(f"{name}={text_of(value)}" for name, value in trial.params.items()),
+                ", ".join(f"{name}={format_param(value)}" for name, value in trial.params.items()),
                 short(trial.reason or "", _LONGEST_REASON),
             ]
             for trial in failed[:_MAX_ROWS]
@@ -284,9 +283,9 @@ def _environment(run: Run) -> Blocks:
     if hosts:
         yield Table(("host", "trials"), [(host, str(n)) for host, n in sorted(hosts.items())], "Hosts")
     if "executor" in run.record.study:
-        again = f"hpo-spark run {run.place}/study.yaml --out runs/again"
+        again = f"hpo-spark run {quote(f'{run.place}/study.yaml')} --out runs/again"
         yield Text("The search again, from its study file and with its seed; and on from where it ended:")
-        yield Source(f"{again}\nhpo-spark resume {run.place} --set study.max_trials=N")
+        yield Source(f"{again}\nhpo-spark resume {quote(run.place)} --set study.max_trials=N")
     else:
         yield Text(
             f"A Python program began this search: run it again, with seed={run.record.seed}. The study as it was:"

@@ -11,9 +11,10 @@ from hpo_spark.exchange.optuna import to_optuna
 from hpo_spark.losses import as_losses
 from hpo_spark.parameters import Choice
 from hpo_spark.plain import canonical
-from hpo_spark.report.labels import for_plotly, short, text_of, unique
+from hpo_spark.report.labels import for_plotly, short, unique
 from hpo_spark.results.front import front_of
 from hpo_spark.results.result import best_first
+from hpo_spark.results.tables import format_param
 from hpo_spark.space import SearchSpace
 from hpo_spark.trial import Trial, TrialState
 
@@ -145,7 +146,7 @@ class View:
         for name in self.space:
             parameter = self.space[name]
             if isinstance(parameter, Choice) and not _is_numeric(parameter):
-                texts = {canonical(value): text_of(value) for value in parameter.all_values()}
+                texts = {canonical(value): format_param(value) for value in parameter.all_values()}
                 categories[name] = unique(texts, self.escape)
 
         def plain(name: str, value: Any) -> Any:

@@ -14,7 +14,8 @@ from hpo_spark.report.labels import for_matplotlib
 from hpo_spark.report.page import render
 from hpo_spark.report.plots import NothingToShow
 from hpo_spark.report.run import Run
-from hpo_spark.report.sections import clock, sections_of
+from hpo_spark.report.sections import sections_of
+from hpo_spark.results.tables import format_seconds
 from hpo_spark.storage import Storage, open_storage
 
 __all__ = ["NAME", "check_extra", "watch", "write_pictures", "write_report"]
@@ -143,7 +144,7 @@ def _read_again(storage: Storage) -> Run | None:
 
 
 def _write(run: Run, storage: Storage, out: str | os.PathLike[str] | None, reload_s: float | None) -> str:
-    subtitle = f"{len(run.trials)} trials, {run.state}, {clock(run.record.seconds)} of search"
+    subtitle = f"{len(run.trials)} trials, {run.state}, {format_seconds(run.record.seconds)} of search"
     reload_s = None if reload_s is None else reload_s + _DELAY_S
     page = render(run.name, subtitle, sections_of(run), reload_s)
     if out is None:

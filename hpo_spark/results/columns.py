@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from hpo_spark.plain import canonical
+from hpo_spark.plain import plain_text
 from hpo_spark.trial import Trial
 
 __all__ = ["ABSENT", "FACTS", "METRIC", "PARAM", "cell_text", "columns_of", "csv_of", "value_columns"]
@@ -66,9 +66,7 @@ def cell_text(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if value is ABSENT or value is None:
-        return ""
-    return canonical(value) if isinstance(value, list | dict) else str(value)
+    return "" if value is ABSENT or value is None else plain_text(value)
 
 
 def _reads_otherwise(text: str) -> bool:

@@ -31,6 +31,7 @@ class Plots:
     slots: int
     reference_point: tuple[float, ...] | None
     space: SearchSpace | None
+    objective_names: tuple[str, ...]
 
     def plot_history(self, objective: int = 0) -> plotly.graph_objects.Figure:
         """The value of each trial by its number, and the best so far."""
@@ -104,6 +105,5 @@ class Plots:
     def _view(self, escape: Callable[[str], str]) -> View:
         from hpo_spark.report.view import View
 
-        return View(
-            self.trials, self._known_space, self.directions, reference_point=self.reference_point, escape=escape
-        )
+        names, point = self.objective_names, self.reference_point
+        return View(self.trials, self._known_space, self.directions, names, point, escape)

@@ -55,6 +55,7 @@ class Result(Plots):
             or not all were.
         slot_seconds: The slots' time, where a search that was cut short went on with another number of them: of each
             part its slots times its seconds, together; None for ``slots`` times ``seconds``.
+        objective_names: What each objective is called in plots; empty for ``value``, or ``value 0``, ``value 1``, ...
     """
 
     name: str
@@ -74,6 +75,7 @@ class Result(Plots):
     space: SearchSpace | None = field(default=None, repr=False)
     confirmed: Sequence[Confirmed] = ()
     slot_seconds: float | None = None
+    objective_names: tuple[str, ...] = ()
 
     @property
     def best_trial(self) -> Trial:

@@ -11,10 +11,11 @@ from rich.text import Text
 
 from hpo_spark.preflight import Preflight
 from hpo_spark.refit import Refit
+from hpo_spark.results.columns import cell_text
 from hpo_spark.results.result import Result, best_first
 from hpo_spark.trial import Trial
 
-__all__ = ["format_params", "format_value", "refit_table", "summary", "workers_table"]
+__all__ = ["format_param", "format_params", "format_seconds", "format_value", "refit_table", "summary", "workers_table"]
 
 _HALL_OF_FAME = 5
 
@@ -29,13 +30,15 @@ def summary(result: Result) -> RenderableType:
     if (volume := result.hypervolume) is not None:
         facts.add_row("Pareto front", f"{len(result.best_trials)} trial(s), hypervolume {format_value(volume)}")
     for name, score in result.test.items():
-        facts.add_row(f"test {name}", format_value(score))
+        facts.add_row(Text(f"test {name}"), Text(format_value(score)))
     if result.test_error is not None:
         facts.add_row("test", Text(f"not evaluated: {result.test_error.splitlines()[0]}"))
     for name, value in best.params.items():
-        facts.add_row(Text(name), Text(format_value(value)))
+        facts.add_row(Text(name), Text(format_param(value)))
     counts = ", ".join(f"{n} {state.lower().replace('_', ' ')}" for state, n in result.counts.items())
-    facts.add_row("trials", f"{counts}; {result.seconds:.1f} s, {result.slot_use:.0%} of {result.slots} slot(s) used")
+    facts.add_row(
+        "trials", f"{counts}; {format_seconds(result.seconds)}, {result.slot_use:.0%} of {result.slots} slot(s) used"
+    )
     if result.model_error is not None:
         facts.add_row("model", Text(result.model_error))
     facts.add_row("ended", Text(result.reason))
@@ -71,11 +74,11 @@ def refit_table(done: Refit) -> RenderableType:
     else:
         table.add_row("trained again", "on train and validation part together, so that nothing is left to validate on")
     for name, score in done.test.items():
-        table.add_row(f"test {name}", format_value(score))
+        table.add_row(Text(f"test {name}"), Text(format_value(score)))
     if done.test_error is not None:
         table.add_row("test", Text(f"not evaluated: {done.test_error.splitlines()[0]}"))
     for name, value in done.trial.params.items():
-        table.add_row(Text(name), Text(format_value(value)))
+        table.add_row(Text(name), Text(format_param(value)))
     return table
 
 
@@ -92,7 +95,7 @@ def _table_of(title: str, headers: Sequence[str], rows: Sequence[tuple[Trial, Se
     for header in ("trial", *headers, *params):
         table.add_column(Text(header), justify="right", overflow="fold")
     for trial, cells in rows:
-        values = (format_value(trial.params[p]) if p in trial.params else "-" for p in params)
+        values = (format_param(trial.params[p]) if p in trial.params else "-" for p in params)
         table.add_row(*map(Text, [str(trial.number), *cells, *values]))
     return table
 
@@ -122,9 +125,23 @@ def format_value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def format_param(value: Any) -> str:
+    """A parameter's value; a text that would be taken for something else is in double quotes."""
+    return "None" if value is None else format_value(value) if isinstance(value, float) else cell_text(value)
+
+
 def format_params(params: dict[str, Any]) -> str:
     """A configuration in one line."""
-    return " ".join(f"{name}={format_value(value)}" for name, value in params.items())
+    return " ".join(f"{name}={format_param(value)}" for name, value in params.items())
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def _values(trial: Trial) -> str:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hpo_spark.errors import ConfigError, MissingExtra
-from hpo_spark.plain import canonical, dump_json
+from hpo_spark.plain import canonical, dump_json, plain_text
 from hpo_spark.redaction import redact
 from hpo_spark.results.result import rank
 from hpo_spark.storage import Storage
 from hpo_spark.tracking.base import FILES, Outcome, StudyFacts, Tracker
 from hpo_spark.tracking.mlflow_model import log_best_model
-from hpo_spark.tracking.names import clean, keys_of, text_of
+from hpo_spark.tracking.names import clean, keys_of
 from hpo_spark.tracking.series import Point, series_of
 from hpo_spark.trial import Trial
 
@@ -257,13 +257,13 @@ class MlflowTracker(Tracker):
             told |= {f"{section}.{name}": value for name, value in (facts.description.get(section) or {}).items()}
         keys = keys_of(told)
         params = [
-            Param(keys[name], text_of(value)[:_MAX_TEXT])
+            Param(keys[name], _param_text(value))
             for name, value in told.items()
             if value is not None and keys[name] not in parent.data.params
         ]
         self._log(client, parent.info.run_id, [], params)
         if (searcher := facts.description.get("searcher")) is not None:
-            client.set_tag(parent.info.run_id, "searcher", text_of(searcher)[:_MAX_TEXT])
+            client.set_tag(parent.info.run_id, "searcher", _param_text(searcher))
 
     def _complete(self, client: MlflowClient, trial: Trial, child: _Child | None) -> None:
         """Write a trial's run, or the rest of one, and then say that it is whole."""
@@ -295,7 +295,7 @@ class MlflowTracker(Tracker):
             ]
         else:
             metrics = self._missing(client, child.run_id, series)
-        given = [Param(params[name], text_of(value)[:_MAX_TEXT]) for name, value in trial.params.items()]
+        given = [Param(params[name], _param_text(value)) for name, value in trial.params.items()]
         self._log(client, child.run_id, metrics, given)
         status = _ENDS.get(str(trial.state), "FAILED")
         client.set_terminated(child.run_id, status, end_time=_ms(trial.ended or started))
@@ -426,6 +426,10 @@ def _points_of(summary: Mapping[str, Any]) -> dict[str, list[Point]]:
     numbers = {name: summary.get(name) for name in ("trials", "epochs", "seconds", "slot_use", "hypervolume")} | test
     step, now = int(summary.get("trials") or 0), time.time()
     return {name: [Point(step, float(value), now)] for name, value in numbers.items() if isinstance(value, int | float)}
+
+
+def _param_text(value: object) -> str:
+    return clean(plain_text(value))[:_MAX_TEXT]
 
 
 def _batches(items: Sequence[T], limit: int) -> Iterator[list[T]]:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from hpo_spark.plain import canonical
+from hpo_spark.plain import plain_text
 from hpo_spark.redaction import redact
 from hpo_spark.trial import Trial
 
-__all__ = ["clean", "folder_of", "keys_of", "text_of"]
+__all__ = ["clean", "folder_of", "keys_of"]
 
 # A file system takes names of 255 bytes; whoever reads them has seen enough after half of that.
 _MAX_FOLDER_BYTES = 120
@@ -30,20 +30,13 @@ def keys_of(names: Iterable[str]) -> dict[str, str]:
     return {name: _key(name) for name in names}
 
 
-def text_of(value: object) -> str:
-    """A param's value as text."""
-    return clean(
-        value if isinstance(value, str) else canonical(value) if isinstance(value, list | dict) else str(value)
-    )
-
-
 def clean(text: str) -> str:
     """Text that can be written as UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else text_of(value)
+    return f"{value:.4g}" if isinstance(value, float) else clean(plain_text(value))
 
 
 def _key(name: str) -> str:

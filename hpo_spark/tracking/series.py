@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo_spark.describing import objective_names
 from hpo_spark.results.columns import value_columns
 from hpo_spark.tracking.base import StudyFacts
 from hpo_spark.trial import Trial
@@ -59,7 +60,6 @@ def _is_number(value: object) -> bool:
 
 def curve_name(facts: StudyFacts) -> str:
     """What the values are called that a trial reports on its way: ``epoch_val_accuracy``, as Keras names them."""
-    metric = (facts.description.get("objective") or {}).get("metric")
-    if isinstance(metric, list) and metric:
-        metric = metric[0]
-    return f"epoch_{metric}" if isinstance(metric, str) else "reported"
+    is_keras = bool((facts.description.get("objective") or {}).get("metric"))
+    names = objective_names(facts.description) if is_keras else ()
+    return f"epoch_{names[0]}" if names else "reported"

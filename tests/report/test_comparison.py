@@ -1,12 +1,13 @@
 """Searches side by side."""
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
-from searches import MIXED, ONE, some_trials, write_journal
+from searches import KINDS, MIXED, ONE, some_trials, write_journal
 
 from hpo_spark import ConfigError, Trial, TrialState
 from hpo_spark.report.compare import comparison_table
@@ -88,6 +89,99 @@ def test_several_objectives_have_hypervolumes_from_one_point(tmp_path):
     runs.append(Run.read(write_journal(tmp_path / "c", MIXED, [], ["minimize", "maximize"])))
     first, second, third = Comparison(runs).hypervolumes
     assert first > 0 and second > 0 and third is None
+
+
+def told(comparison):
+    console = Console(width=250, record=True, file=io.StringIO())
+    console.print(comparison_table(comparison))
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "label"),
+    [
+        ("pruner", "median", "genetic, pruner=median"),
+        ("fidelity", {"min": 1, "max": 9, "eta": 3}, 'genetic, fidelity={"eta": 3, "max": 9, "min": 1}'),
+        ("warm_start", "runs/old", "genetic, warm_start=runs/old"),
+    ],
+)
+def test_another_method_is_another_group_of_the_same_problem(tmp_path, key, value, label):
+    runs = [a_run(tmp_path / name, [1.0, 2.0], "genetic", name=name) for name in ("a", "b")]
+    runs.append(a_run(tmp_path / "c", [7.0], "genetic", name="c", **{key: value}))
+    comparison = Comparison(runs)
+    assert [len(group.runs) for group in comparison.groups] == [2, 1]
+    assert comparison.groups[1].label.startswith(label[:30])
+    assert len(comparison.problems) == 1
+    assert "problem" not in told(comparison)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"fixed": {"units": 15}}, "fixed.units: none -> 15"),
+        ({"objective": {"function": "mine.py:score", "data": "digits"}}, "objective.data: none -> digits"),
+        ({"objective": {"function": "mine.py:other"}}, "objective.function: mine.py:score -> mine.py:other"),
+    ],
+)
+def test_runs_of_another_problem_are_never_averaged_and_the_table_says_so(tmp_path, more, words):
+    same = {"objective": {"function": "mine.py:score"}}
+    runs = [a_run(tmp_path / "a", [1.0], "genetic", name="a", **same)]
+    elsewhere = {"objective": {"function": "/elsewhere/mine.py:score"}}
+    runs.append(a_run(tmp_path / "b", [2.0], "genetic", name="b", **elsewhere))
+    runs.append(a_run(tmp_path / "c", [9.0], "genetic", name="c", **{**same, **more}))
+    comparison = Comparison(runs)
+    assert [len(group.runs) for group in comparison.groups] == [2, 1]
+    text = told(comparison)
+    assert "Problem B is not problem A, so that their values do not compare" in text
+    assert words in text
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[4].strip()
+        for line in text.splitlines()
+        if "running" in line or "finished" in line
+    }
+    assert rows == {"a": "A", "b": "A", "c": "B"}
+
+
+def test_other_code_or_data_is_another_problem(tmp_path):
+    one, other, unknown = (a_run(tmp_path / name, [1.0], "genetic", name=name) for name in "abc")
+    one.record.fingerprint, other.record.fingerprint = {"code": "12ab", "data": "5"}, {"code": "34cd", "data": "5"}
+    unknown.record.fingerprint = {}
+    assert len(Comparison([one, other]).problems) == 2
+    assert "the objective's code: 12ab -> 34cd" in told(Comparison([one, other]))
+    assert len(Comparison([one, unknown]).problems) == 1
+
+
+def test_limits_seed_and_place_make_no_other_method(tmp_path):
+    runs = [a_run(tmp_path / "a", [1.0, 2.0], "genetic", name="a", seed=1, executor="spark")]
+    runs.append(a_run(tmp_path / "b", [3.0], "genetic", name="b", seed=2, executor="processes", keep_models=3))
+    assert len(Comparison(runs).groups) == 1
+
+
+def test_the_best_of_a_run_with_repeats_is_the_winners_mean(tmp_path):
+    plain = Run.read(KINDS["mixed"](tmp_path / "plain"))
+    run = Run.read(KINDS["repeats"](tmp_path / "repeats"))
+    assert run.best_values == [pytest.approx(0.7)]
+    text = told(Comparison([plain, run]))
+    assert "0.7 ± 0.1 (n=3)" in text
+    (best,) = [line for line in text.splitlines() if re.search(r"│\s+23 │", line)]
+    assert str(run.best.params["hidden_layers"]) in best
+
+
+def test_hypervolumes_are_measured_from_the_studies_reference_point(tmp_path):
+    ways = ["minimize", "minimize"]
+    trials = [
+        Trial(number, {"x": 0.5}, 0, state=TrialState.COMPLETED, values=list(values))
+        for number, values in enumerate([(1.0, 3.0), (2.0, 2.0), (9.0, 9.0)])
+    ]
+
+    def read(name, point):
+        section = {"name": name, "direction": ways, "seed": 0, "reference_point": point}
+        return Run.read(write_journal(tmp_path / name, ONE, trials, ways, study=section))
+
+    comparison = Comparison([read("a", [4.0, 4.0]), read("b", [4.0, 4.0])])
+    assert comparison.hypervolumes == [pytest.approx(5.0)] * 2  # 3 x 1 and 2 x 2, of which 2 x 1 is in both
+    assert "Hypervolumes are measured from 4 / 4." in told(comparison)
+    assert Comparison([read("c", [4.0, 4.0]), read("d", [5.0, 5.0])]).reference_point == [9.0, 9.0]
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

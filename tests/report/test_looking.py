@@ -3,11 +3,16 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
-from searches import KINDS, MIXED, some_trials
+from rich.console import Console
+from searches import KINDS, MIXED, ONE, some_trials, write_journal
 
+from hpo_spark import Choice, Float, SearchSpace
 from hpo_spark.cli import main
+from hpo_spark.results.result import Result
+from hpo_spark.results.tables import summary
 
 
 @pytest.fixture
@@ -62,6 +67,51 @@ def test_an_unknown_column_is_named_with_those_that_there_are(run, capsys):
     assert main(["show", run, "--sort", "speed"]) == 2
     assert "--sort speed: there is no such column; expected 'best' or one of ['number'," in capsys.readouterr().err
     assert main(["show", run, "--json", "--csv"]) == 2
+
+
+def test_what_was_trained_again_has_mean_deviation_and_number_and_comes_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    folder = str(KINDS["repeats"](tmp_path / "run"))
+    text = shown(capsys, folder, "--top", "3")
+    header, first, second, third = [
+        [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
+        for line in text.splitlines() if line.startswith(("┃", "│"))
+    ]  # fmt: skip
+    place = header.index("mean")
+    assert header[place : place + 3] == ["mean", "std", "n"]
+    assert first[place : place + 3] == ["0.7", "0.1", "3"]
+    assert second[place : place + 3] == ["0.3", "0.1", "3"]
+    assert third[place : place + 3] == ["-", "-", "-"]
+    assert f"best: trial {first[0]}, by the mean of 3 repeats; its model is that of trial 23" in text
+    records = json.loads(shown(capsys, folder, "--json", "--sort", "mean"))
+    assert [record["confirmed"]["mean"] for record in records[:2]] == pytest.approx([0.3, 0.7])
+    assert "confirmed" not in records[2]
+
+
+def test_a_control_character_in_a_name_changes_nothing_in_the_terminal(tmp_path, capsys):
+    space = SearchSpace(**{"x\x1b[2J": Float(0, 1), "[red]y[/red]": Choice(["\x1b]0;title\x07", "\x9b31m"])})
+    trials = some_trials(6, space, reason="ValueError: \x1b[31mred")
+    folder = str(write_journal(tmp_path / "run", space, trials, name="a\x1b[2Jb"))
+    assert main(["show", folder]) == 0
+    assert main(["compare", folder, folder, "--out", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\x9b" not in said and "\x07" not in said
+    assert "x␛[2J" in said and "␛]0;title" in said and "[red]y[/red]" in said and "␛[31mred" in said
+
+
+def test_a_metric_is_no_markup(tmp_path):
+    trial = replace(some_trials(1, ONE)[0], params={"[bold]x[/bold]": 0.5})
+    result = Result("a", ("maximize",), [trial], "finished", 1.0, 1, "[end]", test={"[red]acc[/red]": 0.5, "[/x]": 1.0})
+    console = Console(file=io.StringIO(), width=200)
+    console.print(summary(result))
+    written = console.file.getvalue()
+    assert "test [red]acc[/red]" in written and "test [/x]" in written and "[bold]x[/bold]" in written
+
+
+def test_a_picture_that_is_left_out_is_said(tmp_path, capsys):
+    folder = str(KINDS["one choice"](tmp_path / "run"))
+    assert main(["report", folder, "--png"]) == 0
+    assert "evaluations.png is left out: scikit-optimize's plot_evaluations needs" in capsys.readouterr().err
 
 
 def test_a_search_without_trials_is_shown(tmp_path, capsys):

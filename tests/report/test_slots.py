@@ -47,7 +47,9 @@ def test_what_never_ran_is_in_no_slot():
 def test_the_tasks_of_a_trial_are_drawn_where_and_when_they_ran():
     """Not as one bar of their seconds together, which would reach far beyond the search's end."""
     folds = [["a", 100.0, 4.0], ["b", 100.0, 5.0], ["a", 104.0, 4.0]]
-    trial = Trial(0, {}, 0, state=TrialState.COMPLETED, values=[1.0], started=100.0, seconds=13.0, host="a", spans=folds)
+    trial = Trial(
+        0, {}, 0, state=TrialState.COMPLETED, values=[1.0], started=100.0, seconds=13.0, host="a", spans=folds
+    )
     assert trial.ended == 108.0
     rows = rows_of([trial])
     assert [(row.host, [task.seconds for task in row.tasks]) for row in rows] == [("a", [4.0, 4.0]), ("b", [5.0])]

@@ -1,6 +1,8 @@
 """What a report says, without a browser: right for every kind of search, whatever fails while it is drawn."""
 
+import html
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -82,6 +84,16 @@ def test_only_the_pages_own_scripts_are_in_it(tmp_path):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
     assert policy.startswith("default-src 'none'; script-src 'unsafe-eval'")
     assert len(re.findall("sha256-", policy)) == 2
+
+
+def test_how_to_run_it_again_can_be_pasted_whatever_the_folder_is_called(tmp_path):
+    folder = write_journal(tmp_path / "it's", MIXED, some_trials(1, MIXED), executor="spark")
+    sections, _ = text_of(write_report(folder))
+    written = html.unescape(sections["environment"])
+    place = shlex.quote(str(folder))
+    assert f"hpo-spark resume {place} --set study.max_trials=N" in written
+    again = next(line for line in written.splitlines() if "hpo-spark run" in line)
+    assert shlex.split(again[again.index("hpo-spark") :])[2] == f"{folder}/study.yaml"
 
 
 def test_a_section_that_fails_says_why_and_loses_no_other(tmp_path, monkeypatch):
