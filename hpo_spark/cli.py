@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,7 @@ from rich.text import Text
 
 from hpo_spark.config import StudyFile, parse_study_file, read_study_file
 from hpo_spark.control import request_stop
-from hpo_spark.errors import ConfigError, EnvironmentProblem, EvaluationError, MissingExtra
+from hpo_spark.errors import ConfigError, EnvironmentProblem, EvaluationError
 from hpo_spark.exchange.export import Format, export_run
 from hpo_spark.exchange.source import locate
 from hpo_spark.executors.base import slots_of
@@ -38,7 +37,7 @@ from hpo_spark.results.tables import refit_table, summary, workers_table
 from hpo_spark.session import check_environment, open_session
 from hpo_spark.signals import signals_end_program
 from hpo_spark.storage import open_storage
-from hpo_spark.study import Callback, Study
+from hpo_spark.study import Study
 from hpo_spark.terminal import FINISHED, INTERRUPTED, NONE_SUCCEEDED, WRONG, as_command, log_to, open_console
 from hpo_spark.versions import __version__
 
@@ -364,44 +363,15 @@ def _require(found: Preflight) -> None:
 
 
 def _search(study: Study, file: StudyFile, pool: Executor, console: Console, quiet: bool, verbose: bool) -> Result:
-    limits = replace(file.limits, max_trials=_n_trials(file, study))
-    live = LiveProgress(console, lambda: slots_of(pool), limits, verbose) if console.is_terminal else None
+    live = LiveProgress(console, lambda: slots_of(pool), verbose) if console.is_terminal else None
     if not quiet:
         console.print(Text(f"{study.name}: searching {len(study.space)} parameter(s) with {study.searcher.name}"))
         study.callbacks.append(live or PlainProgress(console))
-    if file.model.report:
-        study.callbacks.append(_Draws())
     try:
         return study.run(pool, **vars(file.limits))
     finally:
         if live is not None:
             live.stop()
-
-
-def _n_trials(file: StudyFile, study: Study) -> int | None:
-    """Trials that there will be, repeats included; None where nobody knows."""
-    limit, confirm = file.limits.max_trials, study.confirm
-    on_top = 0 if confirm is None or confirm.in_budget else confirm.top_k * confirm.repeats
-    return None if limit is None else limit + on_top
-
-
-class _Draws(Callback):
-    """Writes the report of a search that is over; whatever fails there, its outcome stands."""
-
-    def on_study_written(self, study: Study, result: Result) -> None:
-        """Write it."""
-        from hpo_spark.report.write import write_report
-
-        if study.out is None:
-            return
-        try:
-            write_report(study.out)
-        except MissingExtra as error:
-            logging.getLogger(__name__).info("no report.html: %s", error)
-        except (Exception, KeyboardInterrupt) as error:
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
-            remedy = f"hpo-spark report {study.out}"
-            logging.getLogger(__name__).warning("no report.html: %s. Make it with: %s", what, remedy)
 
 
 def _report(result: Result, folder: str, console: Console, quiet: bool) -> int:

@@ -381,6 +381,7 @@ class StudyFile:
                 confirm=confirm,
                 fuse=model.fuse if isinstance(model.fuse, str) else Fuse(**model.fuse.model_dump()),
                 tracking=model.tracking,
+                report=model.report,
                 resume=resume,
                 force=force,
             )

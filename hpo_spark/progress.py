@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,18 +16,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpo_spark.pace import time_left
 from hpo_spark.results.leaders import Leaders
 from hpo_spark.results.result import Result
-from hpo_spark.results.tables import format_params, format_value
-from hpo_spark.stopping import Limits
+from hpo_spark.results.tables import format_params, format_seconds, format_value
 from hpo_spark.study import Callback, Study
-from hpo_spark.trial import Trial
+from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["LiveProgress", "PlainProgress", "bars", "outcome_line"]
 
 _CHART_ROWS, _CHART_COLUMNS = 3, 48
 _BLOCKS, _PLAIN_BLOCKS = " ▁▂▃▄▅▆▇█", " .:|"
-_QUIET_ENDS = ("COMPLETED", "PRUNED", "CANCELLED")
 # Columns of what each line of the panel is.
 _NAMES_WIDTH = 8
 
@@ -56,21 +56,20 @@ class LiveProgress(Callback):
     Args:
         console: A terminal.
         slots: Tells how many trials can run at once now.
-        limits: When the search ends, as far as that is known.
         verbose: Whether each trial that ends has a line above the panel; else only those that fail have.
     """
 
-    def __init__(self, console: Console, slots: Callable[[], int], limits: Limits, verbose: bool = False) -> None:
+    def __init__(self, console: Console, slots: Callable[[], int], verbose: bool = False) -> None:
         self._console = console
         self._slots = slots
-        self._limits = limits
         self._verbose = verbose
         self._live: Live | None = None
         self._study: Study | None = None
         self._leaders = Leaders(())
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[TrialState] = Counter()
         self._bests: list[float] = []
         self._n_before = 0
+        self._seconds: list[float] = []
         self._started = time.monotonic()
 
     def on_study_start(self, study: Study) -> None:
@@ -80,14 +79,14 @@ class LiveProgress(Callback):
         self._started = time.monotonic()
         for trial in study.trials:
             self._count(trial)
-        self._n_before = self._counts.total()
+        self._n_before = len(self._seconds)
         self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=2, transient=True)
         self._live.start()
 
     def on_trial_end(self, study: Study, trial: Trial) -> None:
         """Count it, and write a line above the panel where somebody wants to know."""
         self._count(trial)
-        failed = str(trial.state) not in _QUIET_ENDS
+        failed = trial.state.is_failure
         if failed or self._verbose:
             line = outcome_line(trial) if self._verbose else f"trial {trial.number} {_said(trial)}: {trial.reason}"
             self._console.print(Text(line, style="red" if failed else ""), soft_wrap=True)
@@ -103,7 +102,9 @@ class LiveProgress(Callback):
             self._live = None
 
     def _count(self, trial: Trial) -> None:
-        self._counts[str(trial.state)] += 1
+        self._counts[trial.state] += 1
+        if trial.seconds is not None:
+            self._seconds.append(trial.seconds)
         if trial.repeat is not None:  # whose value says nothing of the search
             return
         self._leaders.add(trial)
@@ -127,22 +128,23 @@ class LiveProgress(Callback):
             rows.add_row("history", self._chart())
         slots = self._slots()
         rows.add_row("slots", f"{min(study.n_tasks, slots)} of {slots} busy")
-        rows.add_row("time", self._time())
+        rows.add_row("time", self._time(study))
         return Panel(rows, title=Text(study.name, style="bold"), title_align="left", expand=False)
 
     def _trials(self, study: Study) -> RenderableType:
-        done, limit = self._counts.total(), self._limits.max_trials
+        done, left = self._counts.total(), study.n_left
+        limit = None if left is None else done + left
         running = min(study.n_running, self._slots())
-        n_failed = sum(n for state, n in self._counts.items() if state not in _QUIET_ENDS)
+        n_failed = sum(n for state, n in self._counts.items() if state.is_failure)
         said = Text.assemble(
             (f"{done}" + (f" of {limit}" if limit else ""), "bold"),
             " done",
             f", {running} running",
             (f", {n_failed} failed", "red" if n_failed else ""),
-            f", {self._counts['PRUNED']} pruned",
+            f", {self._counts[TrialState.PRUNED]} pruned",
         )
-        if self._counts["CANCELLED"]:
-            said.append(f", {self._counts['CANCELLED']} cancelled")
+        if n_cancelled := self._counts[TrialState.CANCELLED]:
+            said.append(f", {n_cancelled} cancelled")
         if not limit:
             return said
         return Group(said, ProgressBar(total=limit, completed=done, width=_CHART_COLUMNS))
@@ -157,15 +159,16 @@ class LiveProgress(Callback):
             Text.assemble((line, "cyan"), (f" {end}", "dim")) for line, end in zip(lines, ends, strict=True)
         )
 
-    def _time(self) -> str:
-        gone = time.monotonic() - self._started
+    def _time(self, study: Study) -> str:
         left = []
-        ended = self._counts.total() - self._n_before
-        if self._limits.max_trials and ended:
-            left.append(gone / ended * max(0, self._limits.max_trials - self._counts.total()))
-        if self._limits.timeout_s is not None:
-            left.append(max(0.0, self._limits.timeout_s - gone))
-        return f"{_clock(gone)} gone" + (f", about {_clock(min(left))} left" if left else "")
+        if (n_left := study.n_left) is not None:
+            mean_s = statistics.fmean(self._seconds) if self._seconds else None
+            n_ended, gone_s = len(self._seconds) - self._n_before, time.monotonic() - self._started
+            left.append(time_left(n_left, n_ended, gone_s, mean_s, self._slots()))
+        left.append(study.seconds_left)
+        known = [seconds for seconds in left if seconds is not None]
+        gone = f"{format_seconds(study.seconds)} gone"
+        return gone + (f", about {format_seconds(min(known))} left" if known else "")
 
 
 def outcome_line(trial: Trial) -> str:
@@ -203,9 +206,3 @@ def bars(values: Sequence[float], n_rows: int, n_columns: int, blocks: str = _BL
 
 def _said(trial: Trial) -> str:
     return trial.state.lower()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -140,6 +140,7 @@ class Runner:
         self._directions = directions
         self._seed = seed
         self._searcher: Searcher | Ahead = searcher
+        self._proposer = searcher
         self._executor = executor
         self._tasks = TrialTasks(executor, evaluation, self.wake)
         self._groups = Groups(executor, evaluation, fuse, None if lookahead is None else max(1, lookahead // 2))
@@ -200,6 +201,23 @@ class Runner:
     def n_running(self) -> int:
         """Trials in flight."""
         return len(self._in_flight)
+
+    @property
+    def n_left(self) -> int | None:
+        """Trials that run or are still to come, repeats too; None where nobody knows. Limits may end it sooner."""
+        to_come = [0] if self.reason is not None else []
+        if self._limits.max_trials is not None:
+            reserved = self._confirm.n_reserved if self._confirm else 0
+            to_come.append(self._limits.max_trials - reserved - self._n_submitted)
+        if (proposals := self._proposer.n_left) is not None:
+            to_come.append(proposals + len(self._enqueued))
+        if not to_come:
+            return None
+        repeats = 0
+        if self._confirm is not None and not self._is_halted:
+            running = sum(trial.repeat is not None for trial, _ in list(self._in_flight.values()))
+            repeats = self._confirm.top_k * self._confirm.repeats - len(self.repeats) - running
+        return max(0, min(to_come)) + max(0, repeats) + self._n_open
 
     @property
     def n_tasks(self) -> int:

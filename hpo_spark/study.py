@@ -133,6 +133,8 @@ class Study:
         fuse: Whether trials that can be trained together are, where the objective offers that (``"auto"``), or each
             trial is trained alone (``"off"``); or a mapping of the options ``max_group``, ``memory_mb`` and ``wait_s``
             of `Fuse`.
+        report: Whether to write ``report.html`` into ``out`` at the end, where the extra ``report`` is installed. One
+            that cannot be drawn is a warning.
         resume: Whether to go on with the study that ``out`` holds, if it holds one. Trials that have ended are not run
             again, those that had not are, and the search goes on as if it had never stopped. Limits may have changed;
             space, objective and seed may not.
@@ -166,6 +168,7 @@ class Study:
         confirm: Confirm | Mapping[str, Any] | None = None,
         tracking: TrackingChoice = None,
         fuse: Any = "auto",
+        report: bool = True,
         resume: bool = False,
         force: bool = False,
     ) -> None:
@@ -209,6 +212,7 @@ class Study:
         self._warm_start = _NOTHING if self._resumes else self._read_warm_start()
         self._enqueued: deque[dict[str, Any]] = deque()
         self._enqueued_by_user: list[dict[str, Any]] = []
+        self._limits = Limits()
         self._lease: Lease | None = None
         self._runner: Runner | None = None
         self._is_stopped = False
@@ -219,6 +223,7 @@ class Study:
         self._models = Models(self.out)
         self._midway: Midway | None = None
         self._tracking = Tracking(make_trackers(tracking))
+        self._draws = report
         self._id = secrets.token_hex(8)
         self._began = time.time()
         self._says_what_was_left = True
@@ -245,6 +250,22 @@ class Study:
     def n_tasks(self) -> int:
         """Tasks in flight: a trial may be several, such as the folds of a cross-validation."""
         return self._runner.n_tasks if self._runner else 0
+
+    @property
+    def n_left(self) -> int | None:
+        """Trials that run or are still to come, repeats too; None where nobody knows. Limits may end it sooner."""
+        return self._runner.n_left if self._runner else None
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has searched, the earlier parts of a search that was resumed too."""
+        return self._runner.seconds if self._runner else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until ``timeout_s`` has passed; None where there is no such limit."""
+        limit = self._limits.timeout_s
+        return None if limit is None else max(0.0, limit - self.seconds)
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have a configuration tried next; from any thread, also while the study runs.
@@ -335,6 +356,7 @@ class Study:
             limits = replace(limits, max_trials=_DEFAULT_TRIALS)
         if self.confirm is not None:
             self.confirm.check_budget(limits.max_trials)
+        self._limits = limits
         with self._lock:
             if self._runner is not None:
                 raise RuntimeError("A study runs once; make another one to search again.")
@@ -395,6 +417,7 @@ class Study:
                 if self._is_stopped:
                     runner.stop()
                 result = self._search(executor, runner, evaluation)
+                self._draw()
                 self._tell("on_study_written", result)
             finally:
                 self._end_tracking(result)
@@ -872,6 +895,13 @@ class Study:
         if scores is None:
             return replace(result, test_error="the model's file has gone")
         return replace(result, test=scores)
+
+    def _draw(self) -> None:
+        """Write the report, before the trackers are told that the search has ended."""
+        if self._draws and self.out is not None and self._is_ours:
+            from hpo_spark.report.write import leave_report
+
+            leave_report(self.out)
 
     def _tell(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:

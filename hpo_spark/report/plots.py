@@ -76,17 +76,20 @@ def history(view: View, objective: int = 0) -> Figure:
 def parallel(view: View) -> Figure:
     """Each trial as a line through its parameters and values: the best third, and an even draw of the others."""
     require(view, 1)
-    study = view.study(view.sample(N_LINES))
+    sample = view.sample(N_LINES)
+    study = view.study(sample)
     several = len(view.directions) > 1
     if several:
         with quietly():
             study.set_metric_names(view.objectives)
     name = {} if several else {"target_name": view.objectives[0]}
     figure = _optuna("plot_parallel_coordinate", study, **name)
-    labels = [*view.objectives, *sorted(view.labels[name] for name in view.active)]
+    # Optuna's axes: a rare parameter may be in none of the sample's trials.
+    shown = {name for trial in sample for name in trial.params}
+    labels = [*view.objectives, *sorted(view.labels[name] for name in shown)]
     if figure.layout.xaxis.ticktext is not None:
         figure.layout.xaxis.ticktext = labels  # which Optuna has cut, in the midst of an entity maybe
-    longest = max(len(short(name)) for name in view.active)
+    longest = max(len(short(name)) for name in shown)
     return dressed(figure, width=max(110, 8 * longest) * len(labels))
 
 

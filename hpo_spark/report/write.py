@@ -6,10 +6,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from shlex import quote
 
 from hpo_spark.errors import ConfigError, JournalError, MissingExtra
 from hpo_spark.exchange.files import write_file
 from hpo_spark.journal import NAME as JOURNAL
+from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_matplotlib
 from hpo_spark.report.page import render
 from hpo_spark.report.plots import NothingToShow
@@ -18,7 +20,7 @@ from hpo_spark.report.sections import sections_of
 from hpo_spark.results.tables import format_seconds
 from hpo_spark.storage import Storage, open_storage
 
-__all__ = ["NAME", "check_extra", "watch", "write_pictures", "write_report"]
+__all__ = ["NAME", "check_extra", "leave_report", "watch", "write_pictures", "write_report"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,22 @@ def write_report(
     check_extra()
     storage = _opened(folder)
     return _write(Run.read(storage), storage, out, reload_s)
+
+
+def leave_report(folder: Storage) -> None:
+    """Write the report of a search that is over; whatever fails there, its outcome stands.
+
+    With ``HPO_SPARK_REPORT=0`` in the environment none is written: for test suites that run many small searches.
+    """
+    if os.environ.get("HPO_SPARK_REPORT") == "0":
+        return
+    try:
+        write_report(folder)
+    except MissingExtra as error:
+        logger.info("no %s: %s", NAME, error)
+    except (Exception, KeyboardInterrupt) as error:
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        logger.warning("no %s: %s. Make it with: hpo-spark report %s", NAME, redact(what), quote(str(folder)))
 
 
 def write_pictures(folder: str | os.PathLike[str] | Storage) -> list[str]:

@@ -85,6 +85,11 @@ class Searcher(ABC):
         return False
 
     @property
+    def n_left(self) -> int | None:
+        """Configurations that it can still propose, before it ends by itself; None where nobody knows."""
+        return None
+
+    @property
     def depends_on_clock(self) -> bool:
         """Whether what it proposes depends on how long trials took, so that it is not the same another time."""
         return False
@@ -140,6 +145,12 @@ class SequentialSearcher(Searcher):
         super().__init__(space, directions, seed)
         self.history = History(space, directions)
         self._n_asked = 0
+
+    @property
+    def n_left(self) -> int | None:
+        """Those of a finite space that are not known yet."""
+        cardinality = self.space.cardinality
+        return None if cardinality is None else max(0, cardinality - self.history.n_seen)
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose up to ``n`` configurations; fewer when hardly any is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,17 @@ class GridSearcher(SequentialSearcher):
         self._values = {name: _values(name, space[name], given.get(name, _POINTS)) for name in space}
         self._last: Params | None = None
         self._is_over = False
+        self._off_grid: set[str] = set()
 
     @property
     def ends(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def n_left(self) -> int:
+        """Points of the grid that are not known yet."""
+        return max(0, self._n_points - (self.history.n_seen - len(self._off_grid)))
 
     def _propose(self, rng: np.random.Generator) -> Proposal | None:
         while not self._is_over:
@@ -70,8 +77,43 @@ class GridSearcher(SequentialSearcher):
                 return Proposal(following)
         return None
 
+    def tell(self, trial: Trial) -> None:
+        """Learn how a trial ended; in any order, also of trials that were never asked for."""
+        self._place(trial)
+        super().tell(trial)
+
+    def expect(self, trial: Trial) -> None:
+        """Learn that a trial runs which this searcher object was not asked for."""
+        self._place(trial)
+        super().expect(trial)
+
+    def _place(self, trial: Trial) -> None:
+        if not self._is_on_grid(trial.params):
+            self._off_grid.add(self.space.key(trial.params))
+
+    def _is_on_grid(self, params: Params) -> bool:
+        return all(any(same(value, known) for known in self._values[name]) for name, value in params.items())
+
+    @cached_property
+    def _n_points(self) -> int:
+        names = self.space.parents_first
+        parents = {parent for name in names for parent in self.space[name].when or {}}
+
+        def count(place: int, found: Params) -> int:
+            """Ways to complete a configuration from there on; what nothing depends on only multiplies them."""
+            if place == len(names):
+                return 1
+            name = names[place]
+            if not self.space.is_active(name, found):
+                return count(place + 1, found)
+            if name not in parents:
+                return len(self._values[name]) * count(place + 1, found)
+            return sum(count(place + 1, {**found, name: value}) for value in self._values[name])
+
+        return count(0, {})
+
     def _resume(self, trial: Trial) -> None:
-        if all(any(same(value, known) for known in self._values[name]) for name, value in trial.params.items()):
+        if self._is_on_grid(trial.params):
             self._last = trial.params  # else it is of another grid
 
     def _successor(self, params: Params | None) -> Params | None:

@@ -5,12 +5,15 @@ import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 from searches import KINDS, MIXED, ONE, some_trials, write_journal
+from sklearn.tree import DecisionTreeClassifier
 
-from hpo_spark import Choice, Float, SearchSpace
+from hpo_spark import Choice, Float, Int, SearchSpace, SerialExecutor, SklearnObjective, Study
 from hpo_spark.cli import main
+from hpo_spark.report.run import Run
 from hpo_spark.results.result import Result
 from hpo_spark.results.tables import summary
 
@@ -145,7 +148,13 @@ def a_study(folder, code):
     return str(folder / "study.yaml")
 
 
-def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys):
+@pytest.fixture
+def reports(monkeypatch):
+    """Searches leave reports, as they do wherever nobody says otherwise."""
+    monkeypatch.delenv("HPO_SPARK_REPORT")
+
+
+def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys, reports):
     assert main(["run", a_study(tmp_path, "return 1 / 0"), "--out", str(tmp_path / "run")]) == 3
     page = (tmp_path / "run" / "report.html").read_text()
     assert "3 of 3 trials failed" in page
@@ -154,7 +163,7 @@ def test_a_run_leaves_a_report_and_keeps_its_exit_code(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no ink"), KeyboardInterrupt()])
-def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch):
+def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch, reports):
     from hpo_spark.report import write
 
     def fail(out):
@@ -168,7 +177,44 @@ def test_a_report_that_fails_fails_no_run(error, tmp_path, capsys, monkeypatch):
     assert f"Make it with: hpo-spark report {folder}" in said
 
 
-def test_a_study_file_may_want_no_report(tmp_path, capsys):
+def test_a_study_file_may_want_no_report(tmp_path, capsys, reports):
     study = a_study(tmp_path, "return params['x']")
     assert main(["run", study, "--out", str(tmp_path / "run"), "--set", "report=false"]) == 0
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+def a_search(folder, **options):
+    with SerialExecutor() as executor:
+        return Study(ONE, lambda params: params["x"], "random", seed=0, out=folder, **options).run(executor, 3)
+
+
+def test_a_search_in_python_leaves_a_report_too(tmp_path, reports):
+    a_search(tmp_path / "run")
+    assert "3 trials, finished" in (tmp_path / "run" / "report.html").read_text()
+    a_search(tmp_path / "none", report=False)
+    assert not (tmp_path / "none" / "report.html").exists()
+    a_search(None)
+
+
+def test_the_environment_may_want_no_report(tmp_path):
+    a_search(tmp_path / "run")
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_report_that_fails_fails_no_search_in_python(tmp_path, reports, monkeypatch, caplog):
+    from hpo_spark.report import write
+
+    monkeypatch.setattr(write, "render", None)
+    assert a_search(tmp_path / "run").state == "finished"
+    assert "no report.html: TypeError" in caplog.text
+    assert f"Make it with: hpo-spark report {tmp_path / 'run'}" in caplog.text
+
+
+def test_a_result_in_python_calls_objectives_as_the_report_does(tmp_path):
+    x, y = np.eye(40)[:, :4], np.arange(40) % 2
+    objective = SklearnObjective(DecisionTreeClassifier, (x, y), cv=2, scoring="accuracy")
+    with SerialExecutor() as executor:
+        study = Study(SearchSpace(max_depth=Int(1, 9)), objective, "random", seed=0, out=tmp_path / "run")
+        result = study.run(executor, 3)
+    assert result.plot_history().layout.yaxis.title.text == "accuracy"
+    assert Run.read(tmp_path / "run").view().objectives == ["accuracy"]

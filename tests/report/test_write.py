@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from searches import HOSTILE, KINDS, MIXED, SCRIPT, SECTIONS, some_trials, write_journal
 
-from hpo_spark import ConfigError, ProcessExecutor, Study
+from hpo_spark import Choice, ConfigError, Float, ProcessExecutor, SearchSpace, Study, Trial, TrialState
 from hpo_spark.journal import Journal, read_record
 from hpo_spark.report import plots, write
+from hpo_spark.report.view import View
 from hpo_spark.report.write import watch, write_report
 from hpo_spark.storage import open_storage
 
@@ -153,7 +154,8 @@ def test_a_search_is_watched_to_its_end(tmp_path, monkeypatch):
     assert len(seen) >= 1
 
 
-def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path):
+def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.delenv("HPO_SPARK_REPORT")
     (tmp_path / "mine.py").write_text("def score(params):\n    return params['x']\n")
     (tmp_path / "study.yaml").write_text(
         "study: {seed: 1, max_trials: 3}\nspace: {x: {float: [0, 1]}}\n"
@@ -171,6 +173,21 @@ def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path):
     assert done.stdout.count(f"no report.html: {needs}") == 1
     assert f"hpo-spark: {needs}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_axes_keep_their_names_where_a_rare_parameter_is_in_no_line():
+    """Of many trials a sample is drawn; its axes are those of the sample."""
+    space = SearchSpace(a=Float(0, 1), kind=Choice(["x", "y"]), b=Float(0, 1, when={"kind": "y"}), c=Float(0, 1))
+    trials = [
+        Trial(number, {"a": 0.5, "kind": "x", "c": number / 1000}, 0, state=TrialState.COMPLETED, values=[-number])
+        for number in range(1000)
+    ]
+    trials[998] = replace(trials[998], params={"a": 0.5, "kind": "y", "b": 0.1, "c": 0.998})
+    view = View(trials, space, ["maximize"])
+    assert "b" in view.active and all("b" not in trial.params for trial in view.sample(plots.N_LINES))
+    figure = plots.parallel(view)
+    labels = [label for label, _ in figure.data[0].customdata]
+    assert list(figure.layout.xaxis.ticktext) == labels == ["value", "a", "c", "kind"]
 
 
 def test_a_result_draws_in_python(tmp_path):
