@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from hpo_spark import yaml
 from hpo_spark.errors import ConfigError
 from hpo_spark.journal import StudyRecord
+from hpo_spark.models import SUFFIXES, suffix_of
 from hpo_spark.plain import dump_json
 from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.columns import csv_of
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # What a run folder may hold that is worth to be seen elsewhere.
 FILES = ("report.html", "study.yaml", "result.json", "trials.csv", "best/params.yaml")
-MODELS = ("best/model.keras", "best/model.weights.h5")
+MODELS = tuple(f"best/model{suffix}" for suffix in SUFFIXES)
 _MAX_CAUSE = 300
 
 
@@ -101,7 +102,7 @@ class Outcome:
         def read(name: str) -> bytes | None:
             if name in MODELS:
                 model = result.best_model
-                return model if model is not None and (name == MODELS[0]) == model.startswith(b"PK") else None
+                return model if model is not None and name.endswith(suffix_of(model)) else None
             texts = {
                 "study.yaml": lambda: yaml.dump(redact_all(description)),
                 "result.json": lambda: dump_json(summary) + "\n",

@@ -59,7 +59,7 @@ def trial_file(
     started = began if trial.started is None else trial.started
     ended = trial.ended or started
     # Repeats of one configuration are one group, of which TensorBoard shows the mean.
-    first = getattr(trial, "repeat_of", None)
+    first = trial.repeat_of
     start = plugin_data_pb2.SessionStartInfo(
         group_name=f"trial-{trial.number if first is None else first}", start_time_secs=started
     )

@@ -308,8 +308,11 @@ class MlflowTracker(Tracker):
         if trial.number in self._seen:
             return
         step = len(self._seen) + 1
-        is_best = bool(trial.values) and (
-            self._best is None or rank(trial, directions)[:-1] < rank(self._best, directions)[:-1]
+        # A repeat's value says nothing of the search.
+        is_best = (
+            bool(trial.values)
+            and trial.repeat is None
+            and (self._best is None or rank(trial, directions)[:-1] < rank(self._best, directions)[:-1])
         )
         if is_best and trial.values and len(directions) == 1:
             at = trial.ended or self._known.began
@@ -414,7 +417,8 @@ def _facts_of(trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "fidelity": trial.fidelity,
         "parent": trial.parent,
-        "repeat_of": getattr(trial, "repeat_of", None),
+        "repeat_of": trial.repeat_of,
+        "repeat": trial.repeat,
         "error": trial.reason,
     }
     return {name: fact for name, fact in facts.items() if fact is not None}

@@ -1,4 +1,4 @@
-"""The best model in MLflow: as a model that MLflow can load and register where Keras can, else as a plain file."""
+"""The best model in MLflow: as one that MLflow loads and registers where its library can, else as a plain file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _DIGEST, _FLAVOR = "hpo_spark.model", "hpo_spark.model_flavor"
 _FOLDER = "model"
+_PLAIN = "file"
+# By the end of a file's name: what MLflow calls such models, and the packages that turn the file into one.
+_FLAVORS = {".keras": ("keras", ("keras", "tensorflow")), ".joblib": ("sklearn", ("sklearn", "pandas"))}
 # Seconds to import TensorFlow and load a model.
 _CONVERSION_S = 300.0
 
@@ -43,6 +46,8 @@ def log_best_model(
     """
     name, content = next(((name, content) for name in MODELS if (content := read(name)) is not None), (None, None))
     if name is None or content is None:
+        if register is not None:
+            logger.warning("tracking: there is no model to register as %r: no trial has left one", register)
         return
     run_id, tags = parent.info.run_id, parent.data.tags
     digest = blake2b(content, digest_size=16).hexdigest()
@@ -53,28 +58,46 @@ def log_best_model(
         client.set_tag(run_id, _DIGEST, digest)
     if register is None:
         return
-    if flavor == "keras":
+    if flavor != _PLAIN:
         _register(client, parent, register, digest)
     else:
-        logger.warning("tracking: the best model is not registered as %r, since it is a plain file", register)
+        logger.warning(
+            "tracking: the best model is not registered as %r, since it is a plain file there: %s", register, _why(name)
+        )
 
 
 def _upload(client: MlflowClient, run_id: str, name: str, content: bytes) -> str:
     """Upload a model; the flavor that it has there, ``"file"`` for none."""
+    flavor = next((flavor for suffix, (flavor, _) in _FLAVORS.items() if name.endswith(suffix)), _PLAIN)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name.rpartition("/")[2]
         path.write_bytes(content)
-        if name.endswith(".keras") and _convert(path, Path(folder) / _FOLDER):
+        if _can_convert(name) and _convert(path, Path(folder) / _FOLDER):
             client.log_artifacts(run_id, str(Path(folder) / _FOLDER), _FOLDER)
-            return "keras"
+            return flavor
         client.log_artifact(run_id, str(path), "best")
-        return "file"
+        return _PLAIN
+
+
+def _missing(name: str) -> list[str]:
+    """The packages that are not installed here and without which MLflow cannot have a model as more than a file."""
+    needed = next((needed for suffix, (_, needed) in _FLAVORS.items() if name.endswith(suffix)), ())
+    return [package for package in needed if find_spec(package) is None]
+
+
+def _can_convert(name: str) -> bool:
+    return name.endswith(tuple(_FLAVORS)) and not _missing(name)
+
+
+def _why(name: str) -> str:
+    """Why a model is a plain file."""
+    if missing := _missing(name):
+        return f"its form in MLflow needs {', '.join(missing)} where the search is started"
+    return "its form in MLflow could not be made" if name.endswith(tuple(_FLAVORS)) else "Keras could not save it whole"
 
 
 def _convert(model: Path, target: Path) -> bool:
     """Make MLflow's form of a model, in a process of its own: the driver never imports TensorFlow."""
-    if any(find_spec(package) is None for package in ("keras", "tensorflow")):
-        return False
     command = [sys.executable, "-m", "hpo_spark.tracking.flavor", str(model), str(target)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "2"}
     try:

@@ -1,12 +1,16 @@
 """What a real tracking server has of a search, whatever happened to it meanwhile."""
 
+import io
 import json
 import math
 
+import joblib
 import numpy as np
 import pytest
+from boards import hparams, scalars
+from sklearn.tree import DecisionTreeClassifier
 
-from hpo_spark import Callback, Choice, Float, Int, SearchSpace, SerialExecutor, Study
+from hpo_spark import Callback, Choice, Float, Int, SearchSpace, SerialExecutor, SklearnObjective, Study
 from hpo_spark.cli import main
 from hpo_spark.journal import read_trials
 from hpo_spark.tracking import follower
@@ -239,6 +243,109 @@ def test_a_model_that_keras_cannot_load_is_a_plain_file(server, client, tmp_path
     parent, _ = runs_of(client, "file")
     files = {file.path for file in client.list_artifacts(parent.info.run_id, "best")}
     assert files == {"best/params.yaml", "best/model.weights.h5"}
+
+
+def on_curve(params, context):
+    """Reports values that a pruner compares, the worse the later."""
+    for epoch in range(1, 4):
+        context.report(epoch, params["x"] * epoch)
+    return {"value": params["x"], "epochs": 3}
+
+
+def test_repeats_improve_no_best_value_and_are_told_apart(server, client, tmp_path):
+    """The repeats are all better than the search's best, which is what the study's run must go on to show."""
+
+    def rises(params, context):
+        return params["x"] + (10 if context.number >= 4 else 0)
+
+    tracking = {"mlflow": {"uri": server.url, "experiment": "tests"}}
+    study = Study(
+        SearchSpace(x=Float(0.0, 1.0)), rises, "random", seed=3, out=tmp_path / "run", name="repeats",
+        tracking=tracking, confirm={"top_k": 1, "repeats": 3},
+    )  # fmt: skip
+    with SerialExecutor() as executor:
+        result = study.run(executor, 4)
+    parent, runs = runs_of(client, "repeats")
+    assert len(runs) == 7
+    best = max(trial.value for trial in result.trials if trial.repeat is None)
+    told = history(client, parent, "best_value")
+    assert max(value for _, value in told) == best < 10 < result.best_trial.value
+    again = [run for number, run in runs.items() if number >= 4]
+    assert {run.data.tags["repeat"] for run in again} == {"1", "2", "3"}
+    assert {run.data.tags["repeat_of"] for run in again} == {str(result.confirmed[0].original.number)}
+
+
+def test_pruned_trials_and_fidelities_are_what_they_are_called(server, client, tmp_path):
+    tracking = ["tensorboard", {"mlflow": {"uri": server.url, "experiment": "tests"}}]
+    study = Study(
+        SearchSpace(x=Float(0.0, 1.0)), on_curve, "random", seed=3, out=tmp_path / "run", name="fidelities",
+        tracking=tracking, pruner={"name": "median", "start": 2}, fidelity={"min": 1, "max": 4, "eta": 2},
+    )  # fmt: skip
+    with SerialExecutor() as executor:
+        result = study.run(executor, 16)
+    assert {"PRUNED", "COMPLETED"} <= set(result.counts)
+    _, runs = runs_of(client, "fidelities")
+    assert set(runs) == {trial.number for trial in result.trials}
+    _, groups = hparams(tmp_path / "run" / "tensorboard")
+    folders = {
+        int(path.name.split(",")[0].removeprefix("trial-")): path for path in tmp_path.glob("run/tensorboard/*/")
+    }
+    for trial in result.trials:
+        run = runs[trial.number]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["state"] == str(trial.state)
+        assert run.data.tags["fidelity"] == str(trial.fidelity)
+        assert run.data.tags.get("parent") == (None if trial.parent is None else str(trial.parent))
+        reported = [(step, pytest.approx(value, rel=1e-6)) for step, value in trial.curve]
+        assert history(client, run, "reported") == reported
+        assert ("value" in run.data.metrics) == bool(trial.values)
+        read = scalars(folders[trial.number])
+        assert read["reported"] == reported
+        assert ("value" in read) == bool(trial.values)
+        assert groups[f"trial-{trial.number}"][2] == {"STATUS_SUCCESS"}
+
+
+def cross_validated(server, out, name, **options):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    objective = SklearnObjective(DecisionTreeClassifier, (x, (x[:, 0] > 0).astype(int)), cv=2)
+    tracking = {"mlflow": {"uri": server.url, "experiment": "tests", **options}}
+    study = Study(SearchSpace(max_depth=Int(1, 5)), objective, "random", seed=0, out=out, name=name, tracking=tracking)
+    with SerialExecutor() as executor:
+        return study.run(executor, 2)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_the_best_estimator_is_one_that_mlflow_loads_and_is_registered(server, client, tmp_path, in_memory):
+    import mlflow
+
+    name = f"trees-{in_memory}"
+    result = cross_validated(server, None if in_memory else tmp_path / "run", name, register=name)
+    parent, _ = runs_of(client, name)
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    assert version.run_id == parent.info.run_id
+    mlflow.set_tracking_uri(server.url)
+    try:
+        loaded = mlflow.sklearn.load_model(f"models:/{name}/1")
+    finally:
+        mlflow.set_tracking_uri(None)
+    x = np.random.default_rng(1).normal(size=(20, 3))
+    assert loaded.predict(x).tolist() == joblib.load(io.BytesIO(result.best_model)).predict(x).tolist()
+
+
+def test_a_model_that_cannot_be_registered_is_said(server, client, tmp_path, caplog):
+    search(tmp_path / "none", server, n=2, name="none", register="nothing")
+    assert "there is no model to register as 'nothing'" in caplog.text
+
+    def trains(params, context):
+        context.keep_model(b"weights")
+        return params["x"]
+
+    tracking = {"mlflow": {"uri": server.url, "experiment": "tests", "register": "weights"}}
+    study = Study(SearchSpace(x=Float(0.0, 1.0)), trains, "random", out=tmp_path / "file", tracking=tracking)
+    with SerialExecutor() as executor:
+        study.run(executor, 1)
+    assert "not registered as 'weights', since it is a plain file there: Keras could not save it whole" in caplog.text
 
 
 @pytest.mark.tracking

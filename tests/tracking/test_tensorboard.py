@@ -160,21 +160,20 @@ def test_a_trial_that_can_never_be_written_is_left_out(tmp_path, caplog):
 
 
 def test_repeats_of_a_configuration_are_one_group(tmp_path):
-    from hpo_spark.tracking.events import trial_file
-    from hpo_spark.tracking.series import Point
-    from hpo_spark.trial import Trial, TrialState
+    def counts(params, context):
+        return float(context.number)
 
-    class Repeat(Trial):
-        repeat_of = 1
+    result = search_again(tmp_path / "run", counts, confirm={"top_k": 1, "repeats": 2})
+    _, groups = hparams(tmp_path / "run" / "tensorboard")
+    assert set(groups) == {f"trial-{number}" for number in range(3)}
+    best = result.confirmed[0].original.number
+    assert groups[f"trial-{best}"][1]["value"] == close_to((best + 3 + 4) / 3)
 
-    for kind, number, value in ((Trial, 1, 0.5), (Repeat, 2, 0.7)):
-        trial = kind(number, {"lr": 0.01}, 0, state=TrialState.COMPLETED, values=[value], started=1e9, seconds=1.0)
-        folder = tmp_path / f"trial-{number}"
-        folder.mkdir()
-        content = trial_file(trial, {"lr": Float(0.0, 1.0)}, {"value": [Point(0, value, 1e9)]}, 1e9)
-        (folder / "events.out.tfevents.1.x").write_bytes(content)
-    _, groups = hparams(tmp_path)
-    assert groups == {"trial-1": ({"lr": 0.01}, {"value": close_to(0.6)}, {"STATUS_SUCCESS"})}
+
+def search_again(out, function, **options):
+    space = SearchSpace(lr=Float(0.0, 1.0))
+    with SerialExecutor() as executor:
+        return Study(space, function, "random", "maximize", 3, out, tracking="tensorboard", **options).run(executor, 3)
 
 
 def test_it_needs_a_folder():
