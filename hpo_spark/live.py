@@ -17,7 +17,7 @@ from hpo_spark.redaction import redact
 from hpo_spark.reporting import FOLDER, THRESHOLDS
 from hpo_spark.storage import Storage
 
-__all__ = ["Live"]
+__all__ = ["Live", "reported_so_far"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Live:
     def curve_of(self, number: int) -> list[list[float]]:
         """What a trial that has left no result had reported; of several attempts the last."""
         files = [(int(match[2]), file) for file in self._files() if (match := _match(file)) and int(match[1]) == number]
-        return self._read(max(files)[1]) if files else []
+        return _read(self._storage, max(files)[1]) if files else []
 
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
@@ -100,7 +100,7 @@ class Live:
         for file in self._storage.names(FOLDER):
             if (match := _match(file)) is None:
                 continue
-            curve, number = self._read(file), int(match[1])
+            curve, number = _read(self._storage, file), int(match[1])
             with self._lock:  # so that no later report takes the place of an ended trial's record
                 if number in self._ended or len(curve) <= self._known.get(file, 0):
                     continue
@@ -109,14 +109,6 @@ class Live:
         if self._renews and (now := self._thresholds()) is not None and now != self._written:
             self._storage.write(THRESHOLDS, dump_json(now).encode(), durable=False)
             self._written = now
-
-    def _read(self, file: str) -> list[list[float]]:
-        """What a file says, without a line that was not written whole."""
-        try:
-            *whole, _ = self._storage.read(f"{FOLDER}/{file}").decode().split("\n")
-            return [[step, restore_float(value)] for step, value in map(json.loads, whole)]
-        except (OSError, ValueError):
-            return []
 
     def _files(self) -> list[str]:
         try:
@@ -134,6 +126,26 @@ class Live:
             self._storage.remove(f"{FOLDER}/{file}")
         except OSError as error:
             logger.warning("%s/%s/%s cannot be removed: %s", self._storage, FOLDER, file, redact(str(error)))
+
+
+def reported_so_far(storage: Storage) -> dict[int, list[list[float]]]:
+    """What running trials have reported, by their numbers; of several attempts the last. From anywhere."""
+    try:
+        files = sorted(
+            (int(match[1]), int(match[2]), file) for file in storage.names(FOLDER) if (match := _match(file))
+        )
+    except OSError:
+        return {}
+    return {number: _read(storage, file) for number, _, file in files}
+
+
+def _read(storage: Storage, file: str) -> list[list[float]]:
+    """What a file says, without a line that was not written whole."""
+    try:
+        *whole, _ = storage.read(f"{FOLDER}/{file}").decode().split("\n")
+        return [[step, restore_float(value)] for step, value in map(json.loads, whole)]
+    except (OSError, ValueError):
+        return []
 
 
 def _match(file: str) -> re.Match[str] | None:

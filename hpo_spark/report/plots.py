@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import MissingExtra
@@ -15,6 +16,7 @@ from hpo_spark.exchange.optuna import quiet
 from hpo_spark.report.labels import short
 from hpo_spark.report.view import View, evenly
 from hpo_spark.results.result import best_first
+from hpo_spark.trial import TrialState
 
 if TYPE_CHECKING:
     import optuna
@@ -147,11 +149,14 @@ def hypervolume(view: View) -> Figure:
 
 
 def study_of_curves(view: View) -> optuna.Study:
-    """The best of the trials that reported something, and an even draw of the others."""
-    told = [trial for trial in view.trials if trial.curve and str(trial.state) in ("COMPLETED", "PRUNED")]
+    """The best of the trials that reported something, those that run, and an even draw of the others."""
+    # As pruned ones those that run are drawn as far as they have come.
+    running = [replace(trial, state=TrialState.PRUNED) for trial in view.running if trial.curve]
+    told = [trial for trial in view.trials if trial.curve and trial.state in (TrialState.COMPLETED, TrialState.PRUNED)]
+    told += running
     if not told:
-        raise NothingToShow("No trial that completed, or was stopped early, has reported a value on its way.")
-    best = {trial.number for trial in best_first(told, view.directions)[: N_CURVES // 2]}
+        raise NothingToShow("No trial that runs, completed or was stopped early has reported a value on its way.")
+    best = {trial.number for trial in (*best_first(told, view.directions)[: N_CURVES // 2], *running[: N_CURVES // 2])}
     others = [trial for trial in told if trial.number not in best]
     shown = best | {trial.number for trial in evenly(others, N_CURVES - len(best))}
     return view.study([trial for trial in told if trial.number in shown], curves=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from hpo_spark.confirm import Confirm, Confirmed, confirmed
 from hpo_spark.describing import objective_names
 from hpo_spark.journal import StudyRecord, read_record
+from hpo_spark.live import reported_so_far
 from hpo_spark.redaction import redact
 from hpo_spark.report.labels import for_plotly
 from hpo_spark.report.slots import rows_of
@@ -31,21 +32,28 @@ class Run:
     Attributes:
         place: Its run folder, without passwords.
         record: The journal.
+        running: The trials that run, with what they have reported so far; empty where that was not looked for.
     """
 
     place: str
     record: StudyRecord
+    running: Sequence[Trial] = ()
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str] | Storage) -> Run:
-        """Read a run folder's journal.
+        """Read a run folder's journal; of a `Storage` also what running trials have reported.
 
         Raises:
             ConfigError: If there is none.
             JournalError: If it is damaged.
         """
         place = folder.place if isinstance(folder, Storage) else os.fspath(folder)
-        return cls(redact(place), read_record(folder))
+        record = read_record(folder)
+        if not isinstance(folder, Storage) or record.end is not None:
+            return cls(redact(place), record)
+        curves = reported_so_far(folder)
+        running = [replace(trial, curve=curves.get(trial.number, [])) for trial in record.unfinished]
+        return cls(redact(place), record, running)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -156,4 +164,6 @@ class Run:
     def view(self, escape: Callable[[str], str] = for_plotly) -> View:
         """The search as plots take it."""
         names = objective_names(self.record.study)
-        return View(self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape)
+        return View(
+            self.trials, self.space, self.directions, names, self.settings.get("reference_point"), escape, self.running
+        )

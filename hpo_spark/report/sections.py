@@ -196,7 +196,9 @@ def _importances(view: View) -> Blocks:
 
 def _curves(view: View) -> Blocks:
     yield from _drawn("Learning curves", lambda: plots.curves(view))
-    n_told = sum(bool(trial.curve) for trial in view.trials)
+    if running := [str(trial.number) for trial in view.running if trial.curve]:
+        yield Text(f"Still running, and shown as far as they have come: {', '.join(running[:_MAX_ROWS])}.")
+    n_told = sum(bool(trial.curve) for trial in (*view.trials, *view.running))
     if n_told > plots.N_CURVES:
         yield Text(f"{plots.N_CURVES} of {n_told} trials: the best, and an even draw of the others.")
 

@@ -35,6 +35,7 @@ class View:
         objective_names: What each objective is called; empty for ``value``, or ``value 0``, ``value 1``, ...
         reference_point: What a hypervolume is measured from; None for the worst of each objective.
         escape: Makes a text such that the plots show it as it is.
+        running: Trials that run, with what they have reported so far.
     """
 
     trials: Sequence[Trial]
@@ -43,6 +44,7 @@ class View:
     objective_names: Sequence[str] = ()
     reference_point: Sequence[float] | None = None
     escape: Callable[[str], str] = field(default=for_plotly, repr=False)
+    running: Sequence[Trial] = ()
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -136,11 +136,12 @@ def watch(
     check_extra()
     storage = _opened(folder)
     run = Run.read(storage)
-    seen: tuple[int, int] | None = None
+    seen: tuple[int, ...] | None = None
     while True:
         began = time.monotonic()
-        if (run.record.size, run.record.check) != seen:
-            seen = run.record.size, run.record.check
+        now = run.record.size, run.record.check, *(len(trial.curve) for trial in run.running)
+        if now != seen:
+            seen = now
             yield _write(run, storage, out, every_s if run.is_running else None)
         if not run.is_running:
             return

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,39 @@ def test_a_search_is_watched_to_its_end(tmp_path, monkeypatch):
     assert "data-reload-s" not in seen[-1]
     assert "6 trials, finished" in seen[-1]
     assert len(seen) >= 1
+
+
+def test_a_trial_that_runs_shows_how_far_it_has_come(tmp_path, monkeypatch):
+    """What it reports is in no journal yet."""
+    monkeypatch.setattr(write, "_MAX_SHARE", 10.0)
+    gates = [threading.Event() for _ in range(3)]
+
+    def objective(params, context):
+        for step, gate in enumerate(gates, 1):
+            context.report(step, params["x"])
+            gate.wait(60)
+        return params["x"]
+
+    folder = tmp_path / "run"
+    study = Study(SearchSpace(x=Float(0, 1)), objective, "random", seed=0, out=folder)
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as driver:
+        search = driver.submit(study.run, pool, 1)
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("live/trial-0-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        steps = watch(folder, tmp_path / "page.html", every_s=0.01)
+        try:
+            for gate in gates:
+                sections, _ = text_of(next(steps))
+                assert "Still running, and shown as far as they have come: 0." in sections["curves"]
+                assert "plot-" in sections["curves"]
+                gate.set()
+        finally:
+            for gate in gates:
+                gate.set()
+        last = text_of([*steps][-1])[0]
+        assert search.result(60).state == "finished"
+    assert "Still running" not in last["curves"] and "plot-" in last["curves"]
 
 
 def test_without_the_extra_a_search_ends_well_and_says_one_sentence(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """Searches whose run folder lies on an S3 server that fails for a while, or goes away."""
 
+import fsspec
 import pytest
 from conftest import KEY, SECRET
+from tensorboard.backend.event_processing import event_accumulator
 
 from hpo_spark import Float, SearchSpace, SerialExecutor, Study
 from hpo_spark import study as study_module
@@ -37,6 +39,20 @@ def test_a_search_goes_on_through_passing_faults(healthy, s3_url, memory_url):
     result = search(s3_url)
     assert table(result.trials) == table(search(memory_url).trials) == table(read_trials(s3_url))
     assert open_storage(s3_url).names("") == ["result.json", "study.yaml", "trials.csv"]
+
+
+def test_tensorboard_reads_what_a_search_wrote_there(healthy, s3_url, tmp_path):
+    result = search(s3_url, tracking="tensorboard")
+    storage = open_storage(s3_url)
+    found = {}
+    fs, _, (root,) = fsspec.get_fs_token_paths(s3_url)
+    for path in fs.glob(f"{root}/tensorboard/trial-*/*"):
+        *_, folder, file = path.split("/")
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_bytes(storage.read(f"tensorboard/{folder}/{file}"))
+        events = event_accumulator.EventAccumulator(str(tmp_path / folder)).Reload()
+        found[int(folder.split(",")[0].removeprefix("trial-"))] = events.Scalars("value")[0].value
+    assert found == {trial.number: pytest.approx(trial.value, rel=1e-6) for trial in result.trials}
 
 
 def test_a_search_whose_server_has_gone_ends_and_is_resumed(healthy, s3_url, memory_url, caplog):
