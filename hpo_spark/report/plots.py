@@ -5,6 +5,7 @@ A plot that cannot show what it should raises `NothingToShow`, whose text says w
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,9 +58,11 @@ __all__ = [
 N_LINES, N_POINTS, N_GRID, N_CURVES = 300, 1000, 100, 100
 # Its own time grows with their square, or faster.
 _N_VOLUMES = 1000
+# Powers that an axis of a small panel has room for.
+_MAX_POWERS = 4
 # Parameters whose pairs are shown: the contours of more are too small to read.
 N_PAIRED = 4
-_PANEL_PX, _HEIGHT_PX = 260, 420
+_PANEL_PX, _SLICE_PX, _HEIGHT_PX = 260, 190, 420
 
 
 class NothingToShow(ValueError):
@@ -91,6 +94,7 @@ def parallel(view: View) -> Figure:
     labels = [*view.objectives, *sorted(view.labels[name] for name in shown)]
     if figure.layout.xaxis.ticktext is not None:
         figure.layout.xaxis.ticktext = labels  # which Optuna has cut, in the midst of an entity maybe
+    figure.update_annotations(bgcolor="rgba(255,255,255,0.85)")  # the numbers beside the axes, which lines cross
     longest = max(len(short(name)) for name in shown)
     return dressed(figure, width=max(110, 8 * longest) * len(labels))
 
@@ -100,7 +104,7 @@ def slices(view: View, objective: int = 0) -> Figure:
     require(view, 1)
     study, label = view.study(view.sample(N_POINTS)), view.objectives[objective]
     figure = _optuna("plot_slice", study, target=target_of(view, objective), target_name=label)
-    return dressed(figure, width=_PANEL_PX * len(view.active))
+    return dressed(figure, width=_SLICE_PX * len(view.active))
 
 
 def contour(view: View, objective: int = 0) -> Figure:
@@ -133,7 +137,9 @@ def importances(view: View, objective: int = 0) -> Figure:
 
 def curves(view: View) -> Figure:
     """What trials reported on their way, those of lower fidelity and those that were stopped early too."""
-    return dressed(_optuna("plot_intermediate_values", study_of_curves(view)))
+    figure = _optuna("plot_intermediate_values", study_of_curves(view))
+    figure.update_traces(line_width=1.2, marker_size=4, opacity=0.7)  # of a hundred of them each is to be seen
+    return dressed(figure)
 
 
 def pareto(view: View) -> Figure:
@@ -223,7 +229,27 @@ def dressed(figure: Figure, *, height: int = _HEIGHT_PX, width: int = 0) -> Figu
     )
     figure.update_yaxes(automargin=True)
     figure.update_xaxes(automargin=True)
+    for letter in "xy":
+        _thin_ticks(figure, letter)
     return figure
+
+
+def _thin_ticks(figure: Figure, letter: str) -> None:
+    """Have logarithmic axes of a decade or more show its powers alone: in a small panel the digits between overlap."""
+    data: dict[str, list[float]] = {}
+    for trace in figure.data:
+        places = getattr(trace, letter, None)
+        axis = (getattr(trace, f"{letter}axis", None) or letter).replace(letter, f"{letter}axis")
+        data.setdefault(axis, []).extend(place for place in ([] if places is None else places) if _is_above_0(place))
+    for name, places in data.items():
+        axis = figure.layout[name]
+        if axis.type == "log" and places and max(places) >= 10 * min(places):
+            n_decades = math.log10(max(places) / min(places))
+            axis.update(dtick=math.ceil(n_decades / _MAX_POWERS), exponentformat="power")
+
+
+def _is_above_0(place: Any) -> bool:
+    return isinstance(place, int | float) and place > 0
 
 
 def graph_objects() -> Any:
