@@ -230,12 +230,13 @@ def _best(comparison: Comparison) -> Rows:
 
 
 def _spaces(comparison: Comparison) -> Blocks:
-    specs = {canonical(run.record.study["space"]) for run in comparison.runs}
-    if len(specs) == 1:
-        yield Text("All runs searched the same space.")
+    by_space: dict[str, list[Group]] = {}
     for group in comparison.groups:
-        yield Text(group.label)
-        lines = (f"{name}: {canonical(spec)}" for name, spec in group.runs[0].space.to_dict().items())
+        by_space.setdefault(canonical(group.runs[0].record.study["space"]), []).append(group)
+    for groups in by_space.values():
+        everyone = len(by_space) == 1
+        yield Text("All runs searched the same space." if everyone else ", ".join(group.label for group in groups))
+        lines = (f"{name}: {canonical(spec)}" for name, spec in groups[0].runs[0].space.to_dict().items())
         yield Source("\n".join(lines))
 
 

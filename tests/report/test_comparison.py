@@ -10,7 +10,7 @@ from rich.console import Console
 from searches import KINDS, MIXED, ONE, some_trials, write_journal
 
 from hpo_spark import ConfigError, Trial, TrialState
-from hpo_spark.report.compare import comparison_table
+from hpo_spark.report.compare import comparison_table, write_comparison
 from hpo_spark.report.comparison import Comparison, Progress
 from hpo_spark.report.run import Run
 
@@ -149,6 +149,14 @@ def test_other_code_or_data_is_another_problem(tmp_path):
     assert len(Comparison([one, other]).problems) == 2
     assert "the objective's code: 12ab -> 34cd" in told(Comparison([one, other]))
     assert len(Comparison([one, unknown]).problems) == 1
+
+
+def test_a_space_that_runs_share_is_shown_once(tmp_path):
+    runs = [a_run(tmp_path / name, [1.0], searcher, name=name) for name, searcher in (("a", "grid"), ("b", "bayes"))]
+    write_comparison(Comparison(runs), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "All runs searched the same space." in page
+    assert page.count("<pre>") == 1
 
 
 def test_limits_seed_and_place_make_no_other_method(tmp_path):
