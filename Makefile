@@ -42,7 +42,7 @@ test-storm: $(STAMP)  ## Run the searches in which every fifth trial misbehaves
 test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get install chromium); screenshots go to build/screenshots
 	$(BIN)/python -m pytest -m browser
 
-test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
+test-tracking: $(STAMP)  ## Have MLflow load and register best models; and its small package alone
 	$(BIN)/python -m pytest -m tracking
 
 check: $(STAMP)  ## Lint, check the format and the types

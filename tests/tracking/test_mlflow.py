@@ -317,6 +317,7 @@ def cross_validated(server, out, name, **options):
         return study.run(executor, 2)
 
 
+@pytest.mark.tracking
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_the_best_estimator_is_one_that_mlflow_loads_and_is_registered(server, client, tmp_path, in_memory):
     import mlflow
@@ -349,7 +350,7 @@ import logging
 logging.basicConfig(level="WARNING")
 def trains(params, context):
     context.report(1, params["x"])
-    context.keep_model(b"\x80pickled")
+    context.keep_model(bytes([128]) + b"pickled")
     return params["x"]
 tracking = {"mlflow": {"uri": sys.argv[1], "experiment": "tests", "register": "skinny"}}
 study = Study(SearchSpace(x=Float(0.0, 1.0)), trains, "random", seed=1, name="skinny", tracking=tracking)
@@ -358,6 +359,7 @@ with SerialExecutor() as executor:
 """
 
 
+@pytest.mark.tracking
 def test_the_small_package_of_mlflow_is_enough(server, client, tmp_path):
     """As with mlflow-skinny alone: what only the whole of MLflow brings cannot be imported."""
     done = subprocess.run([sys.executable, "-c", SKINNY, server.url], capture_output=True, text=True, timeout=200)
