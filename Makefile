@@ -70,7 +70,7 @@ docker/constraints.txt: setup.py docker/constraints.in  ## Pin what the image ge
 	$(BIN)/uv pip compile setup.py docker/constraints.in --extra all --extra keras-cpu --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command 'make $@' --upgrade --quiet --output-file $@
 
-test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
+test-tracking: $(STAMP)  ## Have MLflow load and register best models; and its small package alone
 	$(BIN)/python -m pytest -m tracking
 
 $(AIRFLOW_STAMP): jobs/airflow/requirements.txt

@@ -59,8 +59,7 @@ class Trial:
         started: When the evaluation began on its worker, seconds since the epoch; None if it never did.
         seconds: How long it took there; of several tasks, such as the folds of a cross-validation, all together.
         host: Name of the worker's host; of several tasks that of the first.
-        spans: Where it was several tasks: ``[host, started, seconds]`` of each; where it was one of a group, its share
-            of the group's time, beside those of the others; empty where it was one task.
+        spans: Where it was several tasks: ``[host, started, seconds]`` of each; empty where it was one.
         attempt: 1, or more where a process died and the trial was run again.
         error: What went wrong: the exception in the first line, then the worker's traceback.
         origin: Where the searcher took the configuration from; of a repeat, which trial of the search it repeats.

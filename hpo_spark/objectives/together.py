@@ -6,7 +6,6 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 from hpo_spark.errors import CannotFuse
@@ -56,10 +55,8 @@ class Together:
         return [
             outcome
             if isinstance(outcome, CannotFuse)
-            else _in_its_span(self.evaluation.conclude(trial, context, outcome, started, share), before)
-            for trial, context, outcome, share, before in zip(
-                trials, contexts, outcomes, shares, accumulate(shares, initial=0.0), strict=False
-            )
+            else self.evaluation.conclude(trial, context, outcome, started, share)
+            for trial, context, outcome, share in zip(trials, contexts, outcomes, shares, strict=True)
         ]
 
     def _keeps(self, known: list[Sequence[float]], values: Sequence[float]) -> bool:
@@ -74,10 +71,3 @@ def _shares(contexts: Sequence[Context], seconds: float) -> list[float]:
     """What each member has of the time of its group: by how often it has reported, since those that end early rest."""
     steps = [max(1, len(context.curve)) for context in contexts]
     return [seconds * n / sum(steps) for n in steps]
-
-
-def _in_its_span(evaluated: Evaluated, before: float) -> Evaluated:
-    """With the part of the group's time that is the member's, after those of the members ``before``, in seconds."""
-    trial = evaluated.trial
-    span = [trial.host, (trial.started or 0.0) + before, trial.seconds]
-    return replace(evaluated, trial=replace(trial, spans=[span]))

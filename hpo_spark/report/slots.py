@@ -6,7 +6,7 @@ fit, host by host. Hosts have clocks of their own, so what is said across hosts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -53,9 +53,8 @@ class Row:
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """The fewest slots in which the trials fit that ran, host by host."""
     by_host: dict[str, list[Task]] = {}
-    for trial in trials:
-        for host, started, seconds in trial.tasks:
-            by_host.setdefault(host, []).append(Task(trial, started, seconds))
+    for host, task in _tasks_of(trials):
+        by_host.setdefault(host, []).append(task)
     rows: list[Row] = []
     for host, ran in sorted(by_host.items()):
         own: list[Row] = []
@@ -84,7 +83,7 @@ def busy_over_time(trials: Sequence[Trial], n_bins: int) -> tuple[list[float], l
     Returns:
         The middle of each span, in seconds since the epoch, and the average. Both are empty where no trial ran.
     """
-    ran = [(started, started + seconds) for trial in trials for _, started, seconds in trial.tasks]
+    ran = [(task.started, task.started + task.seconds) for _, task in _tasks_of(trials)]
     if not ran:
         return [], []
     starts, ends = np.sort(np.array(ran), axis=0).T
@@ -92,6 +91,21 @@ def busy_over_time(trials: Sequence[Trial], n_bins: int) -> tuple[list[float], l
     # The area under the number of trials that run, up to each edge: of each trial the part that has passed by then.
     passed = _passed(starts, edges) - _passed(ends, edges)
     return list((edges[:-1] + edges[1:]) / 2), list(np.diff(passed) / np.diff(edges))
+
+
+def _tasks_of(trials: Sequence[Trial]) -> Iterator[tuple[str, Task]]:
+    """All that ran, with its host.
+
+    Trials that were trained together were in one slot, each for a share of the time: they are put end to end.
+    """
+    passed: dict[tuple[str, float], float] = {}
+    for trial in trials:
+        for host, started, seconds in trial.tasks:
+            shift = 0.0
+            if trial.group is not None:
+                shift = passed.get((host, started), 0.0)
+                passed[host, started] = shift + seconds
+            yield host, Task(trial, started + shift, seconds)
 
 
 def _passed(times: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_the_tasks_of_a_trial_are_drawn_where_and_when_they_ran():
     (bars, _) = timeline([trial], 2).data
     assert list(bars.x) == [4000, 4000, 5000]
     assert "4.00 s of 13.00 s in 3 tasks" in bars.text[0]
+
+
+def test_trials_that_were_trained_together_are_in_one_slot():
+    shares = (2.0, 1.0, 3.0)
+    trials = [replace(ran(number, 100.0, share), group=[0, 3]) for number, share in enumerate(shares)]
+    (row,) = rows_of([*trials, ran(3, 106.0, 4.0)])
+    assert [(task.started, task.seconds) for task in row.tasks] == [(100, 2), (102, 1), (103, 3), (106, 4)]
+    assert busy_over_time(trials, 6)[1] == pytest.approx([1.0] * 6)
 
 
 def test_the_folds_of_a_search_fit_into_its_time_and_its_slots(tmp_path):

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -315,6 +317,7 @@ def cross_validated(server, out, name, **options):
         return study.run(executor, 2)
 
 
+@pytest.mark.tracking
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_the_best_estimator_is_one_that_mlflow_loads_and_is_registered(server, client, tmp_path, in_memory):
     import mlflow
@@ -331,6 +334,42 @@ def test_the_best_estimator_is_one_that_mlflow_loads_and_is_registered(server, c
         mlflow.set_tracking_uri(None)
     x = np.random.default_rng(1).normal(size=(20, 3))
     assert loaded.predict(x).tolist() == joblib.load(io.BytesIO(result.best_model)).predict(x).tolist()
+
+
+SKINNY = """
+import re, sys
+from importlib.metadata import packages_distributions, requires
+ours = {"mlflow-skinny", "mlflow-tracing", "numpy", "scipy"}
+needed = {re.split(r"[^\\w.-]", line)[0].lower() for line in requires("mlflow") if "extra" not in line} - ours
+for module, names in packages_distributions().items():
+    if {name.lower() for name in names} & needed and module not in ("mlflow",):
+        sys.modules[module] = None
+assert sys.modules["pandas"] is None and sys.modules["sqlalchemy"] is None and sys.modules["flask"] is None
+from hpo_spark import Float, SearchSpace, SerialExecutor, Study
+import logging
+logging.basicConfig(level="WARNING")
+def trains(params, context):
+    context.report(1, params["x"])
+    context.keep_model(bytes([128]) + b"pickled")
+    return params["x"]
+tracking = {"mlflow": {"uri": sys.argv[1], "experiment": "tests", "register": "skinny"}}
+study = Study(SearchSpace(x=Float(0.0, 1.0)), trains, "random", seed=1, name="skinny", tracking=tracking)
+with SerialExecutor() as executor:
+    study.run(executor, 3)
+"""
+
+
+@pytest.mark.tracking
+def test_the_small_package_of_mlflow_is_enough(server, client, tmp_path):
+    """As with mlflow-skinny alone: what only the whole of MLflow brings cannot be imported."""
+    done = subprocess.run([sys.executable, "-c", SKINNY, server.url], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    parent, runs = runs_of(client, "skinny")
+    assert parent.info.status == "FINISHED"
+    assert set(runs) == {0, 1, 2}
+    assert history(client, runs[0], "reported") == history(client, runs[0], "value")
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "best")} == {"best/model.joblib"}
+    assert "not registered as 'skinny', since it is a plain file there: its form in MLflow needs sklearn" in done.stderr
 
 
 def test_a_model_that_cannot_be_registered_is_said(server, client, tmp_path, caplog):
