@@ -231,7 +231,7 @@ def test_a_result_draws_in_python(tmp_path):
     assert len(result.plot_history().data[0].x) == 12
     for name in ("parallel", "slices", "contour", "importances", "timeline"):
         assert getattr(result, f"plot_{name}")().data
-    with pytest.raises(ValueError, match="No trial that completed"):
+    with pytest.raises(ValueError, match="has reported a value on its way"):
         result.plot_curves()
     with pytest.raises(ValueError, match="A front needs several objectives"):
         result.plot_pareto()
