@@ -91,7 +91,8 @@ def test_what_was_trained_again_has_mean_deviation_and_number_and_comes_first(tm
     assert "confirmed" not in records[2]
 
 
-def test_a_control_character_in_a_name_changes_nothing_in_the_terminal(tmp_path, capsys):
+def test_a_control_character_in_a_name_changes_nothing_in_the_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     space = SearchSpace(**{"x\x1b[2J": Float(0, 1), "[red]y[/red]": Choice(["\x1b]0;title\x07", "\x9b31m"])})
     trials = some_trials(6, space, reason="ValueError: \x1b[31mred")
     folder = str(write_journal(tmp_path / "run", space, trials, name="a\x1b[2Jb"))
