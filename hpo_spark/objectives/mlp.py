@@ -8,7 +8,16 @@ from typing import Any
 
 from hpo_spark.objectives.context import Context
 
-__all__ = ["Perceptron", "build_model", "check_names", "hidden_layers", "output_layer", "read_params"]
+__all__ = [
+    "Perceptron",
+    "build_model",
+    "check_names",
+    "hidden_layers",
+    "loss_and_metric",
+    "n_outputs",
+    "output_layer",
+    "read_params",
+]
 
 _DEFAULTS: dict[str, Any] = {
     "hidden_layers": 1,
@@ -67,7 +76,8 @@ def build_model(params: Mapping[str, Any], context: Context | None = None) -> An
     for layer in hidden_layers(perceptron):
         model.add(layer)
     model.add(output_layer(perceptron, data))
-    model.compile(_optimizer(keras, perceptron), *_loss(data))
+    loss, metric = loss_and_metric(data)
+    model.compile(_optimizer(keras, perceptron), loss, metrics=[metric])
     return model
 
 
@@ -143,15 +153,22 @@ def hidden_layers(perceptron: Perceptron) -> list[Any]:
     return layers
 
 
-def output_layer(perceptron: Perceptron, data: Any) -> Any:
-    """Keras' last layer for a dataset; None for class numbers that nothing is known of."""
-    import keras
-
+def n_outputs(perceptron: Perceptron, data: Any) -> int:
+    """Width of the last layer for a dataset, or for None, of which nothing is known."""
     if _is_regression(data):
         y = data.train.y
-        return keras.layers.Dense(1 if y.ndim == 1 else y.shape[1], kernel_regularizer=_penalty(perceptron))
-    units = perceptron.n_classes or (data.n_classes if data is not None else None) or _DIGITS
-    return keras.layers.Dense(units, activation="softmax", kernel_regularizer=_penalty(perceptron))
+        return 1 if y.ndim == 1 else int(y.shape[1])
+    return perceptron.n_classes or (data.n_classes if data is not None else None) or _DIGITS
+
+
+def output_layer(perceptron: Perceptron, data: Any) -> Any:
+    """Keras' last layer for a dataset, or for None, of which nothing is known."""
+    import keras
+
+    activation = None if _is_regression(data) else "softmax"
+    return keras.layers.Dense(
+        n_outputs(perceptron, data), activation=activation, kernel_regularizer=_penalty(perceptron)
+    )
 
 
 def check_names(params: Iterable[str]) -> None:
@@ -199,12 +216,12 @@ def _penalty(perceptron: Perceptron) -> Any:
     return keras.regularizers.L2(perceptron.l2) if perceptron.l2 else None
 
 
-def _loss(data: Any) -> tuple[str, None, list[str]]:
-    """Loss, loss weights and metrics, in the order that ``compile`` takes them."""
+def loss_and_metric(data: Any) -> tuple[str, str]:
+    """Keras' names of the loss and of what is measured beside it, for a dataset or for None."""
     if _is_regression(data):
-        return "mean_squared_error", None, ["mean_absolute_error"]
+        return "mean_squared_error", "mean_absolute_error"
     one_hot = data is not None and not data.train.is_stream and data.train.y.ndim == 2
-    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy", None, ["accuracy"]
+    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy", "accuracy"
 
 
 def _is_regression(data: Any) -> bool:
