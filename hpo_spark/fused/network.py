@@ -82,7 +82,7 @@ def forward(form: Form, at: Mapping[str, Any], before: Any, rest: Sequence[Any],
         form: Of the group.
         at: The group's tensors.
         before: Output of the first layers before the activation, ``(rows, batch)``.
-        rest: The pieces of ``rest`` in the network's order, each ``(members, numbers)``.
+        rest: The pieces of ``rest``, of the members that have them, in the network's order: ``(members, numbers)``.
         draws: For each layer numbers in [0, 1), ``(units, batch)``, that decide what is dropped; empty to drop nothing.
 
     Returns:
@@ -99,13 +99,15 @@ def forward(form: Form, at: Mapping[str, Any], before: Any, rest: Sequence[Any],
         hidden = _drop(form, at, 0, hidden, draws)
         counts = at["n_of_depth"]
         for layer in range(1, form.n_layers):
-            ends.append(hidden[counts[layer] :])
-            kernel, bias = (piece[: counts[layer]] for piece in rest[2 * layer - 2 : 2 * layer])
-            product = tf.matmul(tf.reshape(kernel, (-1, width, width)), hidden[: counts[layer]])
+            # Not by slices, whose gradient TensorFlow takes ten times as long for.
+            hidden, end = tf.split(hidden, [counts[layer], counts[layer - 1] - counts[layer]])
+            ends.append(end)
+            kernel, bias = rest[2 * layer - 2 : 2 * layer]
+            product = tf.matmul(tf.reshape(kernel, (-1, width, width)), hidden)
             hidden = _activate(form, at, layer, product + bias[:, :, None])
             hidden = _drop(form, at, layer, hidden, draws)
         hidden = tf.concat([hidden, *reversed(ends)], 0) if ends else hidden
-        kernel, bias = (piece[: counts[0]] for piece in rest[-2:])
+        kernel, bias = rest[-2:]
         ends = [tf.matmul(tf.reshape(kernel, (-1, form.n_outputs, width)), hidden) + bias[:, :, None]]
     if form.has_flat:
         ends.append(tf.reshape(tf.gather(before, at["direct"]), (-1, form.n_outputs, n_batch)))
@@ -172,11 +174,21 @@ def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any
     shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
     powers = tf.exp(shifted)
     total = tf.reduce_sum(powers, 1, keepdims=True)
-    logs = shifted - tf.math.log(total)
-    losses = -tf.reduce_sum(tf.where(targets > 0, targets * logs, tf.zeros((), outputs.dtype)), 1)
+    losses = tf.math.log(total[:, 0]) * tf.reduce_sum(targets, 0) - tf.reduce_sum(targets * shifted, 1)
     shares = powers / total
-    is_right = tf.equal(tf.argmax(shares, 1, tf.int32), tf.argmax(targets, 0, tf.int32))
+    is_right = tf.equal(_first_largest(shares, 1), _first_largest(targets, 0))
     return losses, tf.cast(is_right, outputs.dtype), shares
+
+
+def _first_largest(values: Any, axis: int) -> Any:
+    """What ``tf.argmax`` finds along an axis that another follows, in half the time; 0 where there are no numbers."""
+    import tensorflow as tf
+
+    n = values.shape[axis]
+    from_last = tf.reshape(tf.range(n, 0, -1, values.dtype), (n, 1))
+    is_largest = tf.equal(values, tf.reduce_max(values, axis, keepdims=True))
+    found = tf.reduce_max(tf.cast(is_largest, values.dtype) * from_last, axis)
+    return tf.math.floormod(n - found, n)
 
 
 def derivative_of_loss(form: Form, predictions: Any, targets: Any, weights: Any) -> Any:

@@ -98,7 +98,11 @@ class MlpProgram:
         loss, metric = tf.reduce_sum(losses * scaled, 1), tf.reduce_sum(metrics, 1)
         if form.has_penalty:
             loss += self._penalty(at, first, rest)
-        by_rest = tf.gather(tf.concat(by_pieces, 1), at["by_storage"]) if by_pieces else None
+        by_rest = None
+        if by_pieces:
+            n_members = tf.shape(at["rates"])[0]
+            padded = [tf.pad(piece, [[0, n_members - tf.shape(piece)[0]], [0, 0]]) for piece in by_pieces]
+            by_rest = tf.gather(tf.concat(padded, 1), at["by_storage"])
         self._update(at, variables, inputs, by_before, by_rest, tf.cast(step + 1, form.floatx))
         return loss, metric
 
@@ -195,14 +199,17 @@ class MlpProgram:
         return tf.concat(products, 0) * at["row_rates"]
 
     def _pieces(self, at: Any, rest: Sequence[Any]) -> list[Any]:
-        """The pieces of ``rest``, in the network's order of members."""
+        """The pieces of ``rest``, of the members that have them, in the network's order."""
         import tensorflow as tf
 
         if not self._form.n_layers:
             return []
         whole = tf.gather(tf.concat(rest, 0) * at["rates"], at["by_depth"])
-        pieces: list[Any] = tf.split(whole, at["rest_sizes"], axis=1, num=2 * self._form.n_layers)
-        return pieces
+        n_layers = self._form.n_layers
+        pieces = tf.split(whole, at["rest_sizes"], axis=1, num=2 * n_layers)
+        counts = at["n_of_depth"]
+        depths = [*range(1, n_layers), 0]  # the output's piece is all members' that have hidden layers
+        return [piece[: counts[depths[index // 2]]] for index, piece in enumerate(pieces)]
 
 
 _kept: OrderedDict[Any, MlpProgram] = OrderedDict()
