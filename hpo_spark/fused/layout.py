@@ -100,11 +100,11 @@ class Layout:
         n_rows = int(self.first_ends[-1])
         deep = [number for number in self.by_depth if self.depths[number]]
         units = np.arange(self.width)
-        there = [
+        places = [
             np.where(units < self.first_widths[number], starts[number] + units, n_rows).astype(np.int32)
             for number in deep
         ]
-        there = np.concatenate(there) if there else np.zeros(0, np.int32)
+        there = np.concatenate(places) if places else np.zeros(0, np.int32)
         back = np.full(n_rows + 1, len(there), np.int32)
         back[there] = np.arange(len(there), dtype=np.int32)
         back[n_rows] = len(there)

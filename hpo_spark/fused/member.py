@@ -37,7 +37,7 @@ class Member:
     def begin(cls, model: Perceptron, dataset: Any, seed: int) -> Member:
         """A perceptron as `hpo_spark.objectives.mlp.build_model` makes it after Keras was seeded.
 
-        Layers draw their seeds as they are made, so that no model need be built of them.
+        Initializers draw their seeds as layers are made, so that no model need be built of them.
         """
         import keras
 
@@ -46,14 +46,14 @@ class Member:
         generators: list[Any] = []
         n_inputs = int(np.prod(dataset.input_shape, dtype=int))
         for layer in [*hidden_layers(model), output_layer(model, dataset)]:
-            is_dense = isinstance(layer, keras.layers.Dense)
-            if is_dense:
-                layer.build((None, n_inputs))
+            if isinstance(layer, keras.layers.Dense):
+                kernel = layer.kernel_initializer((n_inputs, layer.units), dtype=layer.variable_dtype)
+                bias = layer.bias_initializer((layer.units,), dtype=layer.variable_dtype)
+                weights.append((keras.ops.convert_to_numpy(kernel), keras.ops.convert_to_numpy(bias)))
+                generators.append(None)
                 n_inputs = layer.units
-            arrays = [keras.ops.convert_to_numpy(variable) for variable in layer.variables]
-            if is_dense:
-                weights.append((arrays[0], arrays[1]))
-            generators.append(None if is_dense else arrays[0])
+            else:
+                generators.append(keras.ops.convert_to_numpy(layer.seed_generator.state))
         slots = (_like(weights),) * n_slots(rules_of([model])[0].name)
         return cls(model, model.learning_rate, weights, slots, tuple(generators))
 
@@ -105,5 +105,3 @@ def _times(weights: Weights, factor: float) -> Weights:
 
 def _like(weights: Weights) -> Weights:
     return [(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in weights]
-
-

@@ -139,11 +139,10 @@ def _pack(rows: Any, there: Any, back: Any) -> Any:
         nothing = tf.zeros((1, tf.shape(values)[1]), values.dtype)
         return tf.gather(tf.concat([values, nothing], 0), places)
 
-    @tf.custom_gradient
     def packed(values: Any) -> tuple[Any, Any]:
         return gather(values, there), lambda gradient: gather(gradient, back)
 
-    return packed(rows)
+    return tf.custom_gradient(packed)(rows)
 
 
 def _drop(form: Form, at: Mapping[str, Any], layer: int, hidden: Any, draws: Sequence[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -58,6 +59,13 @@ class Perceptrons:
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def n_weights(self) -> int:
+        """Numbers that a member learns, on average and with its padding."""
+        return int(sum(math.prod(weights.shape) for sections in self._variables for weights, *_ in sections)) // len(
+            self
+        )
+
     def train(self, part: Part, order: Any, batch_size: int) -> dict[str, Any]:
         """Take a step for each batch.
 
@@ -108,7 +116,7 @@ class Perceptrons:
 
     def rate(self, number: int) -> float:
         """A member's learning rate."""
-        return self._members[self._places[number]].rate
+        return float(self._members[self._places[number]].rate)
 
     def change(self, variables: Mapping[int, Sequence[Any]], rates: Mapping[int, float]) -> None:
         """Give some members other variables, in the order of `variables`, and other learning rates."""
@@ -130,7 +138,9 @@ class Perceptrons:
         return Form(
             loss=self._loss_and_metric[0],
             n_outputs=layout.n_outputs,
-            activations=tuple(tuple(sorted({one.activations[layer] for one in deep[layer]})) for layer in range(len(deep))),
+            activations=tuple(
+                tuple(sorted({one.activations[layer] for one in deep[layer]})) for layer in range(len(deep))
+            ),
             drops=tuple(any(one.dropouts[layer] for one in deep[layer]) for layer in range(len(deep))),
             has_flat=not all(layout.depths),
             rules=tuple(rule.name for rule, _ in self._sections),
@@ -206,7 +216,8 @@ class Perceptrons:
     def _logs(self, found: Sequence[Any]) -> dict[str, Any]:
         by_number = self._layout_places
         return {
-            name: values.numpy()[by_number] for name, values in zip(("loss", self._loss_and_metric[1]), found, strict=True)
+            name: values.numpy()[by_number]
+            for name, values in zip(("loss", self._loss_and_metric[1]), found, strict=True)
         }
 
     @cached_property

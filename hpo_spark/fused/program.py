@@ -18,7 +18,7 @@ from hpo_spark.fused.rules import apply_rule, n_slots
 from hpo_spark.fused.tensors import specs_of
 from hpo_spark.objectives.program import columns_of, stays_on_host
 
-__all__ = ["MlpProgram", "program_of"]
+__all__ = ["MlpProgram", "forget_fused_programs", "program_of"]
 
 _MAX_KEPT = 8
 
@@ -81,9 +81,7 @@ class MlpProgram:
         if any(form.drops):
             shape = (at["width"], n_batch)
             draws = [
-                tf.random.stateless_uniform(shape, tf.stack([seeds[layer], step]), dtype=form.floatx)
-                if drops
-                else None
+                tf.random.stateless_uniform(shape, tf.stack([seeds[layer], step]), dtype=form.floatx) if drops else None
                 for layer, drops in enumerate(form.drops)
             ]
         first, rest = self._read(at, variables)
@@ -228,3 +226,7 @@ def program_of(form: Form, part: Part) -> MlpProgram:
     return program
 
 
+def forget_fused_programs() -> None:
+    """Let go of all that is kept."""
+    with _lock:
+        _kept.clear()

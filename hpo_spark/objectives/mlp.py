@@ -136,8 +136,15 @@ def read_params(params: Mapping[str, Any]) -> Perceptron:
         if not isinstance(options["nesterov"], bool):
             raise ValueError(f"nesterov must be true or false, got {options['nesterov']!r}.")
     return Perceptron(
-        *(units, activations, tuple(map(float, dropouts)), _number("l2", options["l2"]) if options["l2"] else 0.0),
-        *(name, rate, momentum, name == "sgd" and options["nesterov"], options["n_classes"]),
+        units=units,
+        activations=activations,
+        dropouts=tuple(map(float, dropouts)),
+        l2=_number("l2", options["l2"]) if options["l2"] else 0.0,
+        optimizer=name,
+        learning_rate=rate,
+        momentum=momentum,
+        nesterov=name == "sgd" and options["nesterov"],
+        n_classes=options["n_classes"],
     )
 
 

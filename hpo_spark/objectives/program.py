@@ -147,7 +147,7 @@ def columns_of(part: Part) -> list[Any]:
 
 def stays_on_host(part: Part) -> bool:
     """Whether a part is too large to lie on a device as a whole."""
-    return sum(column.nbytes for column in columns_of(part)) > _MAX_ON_DEVICE
+    return bool(sum(column.nbytes for column in columns_of(part)) > _MAX_ON_DEVICE)
 
 
 def _types(columns: Sequence[Any], divisor: float | None) -> list[str]:
