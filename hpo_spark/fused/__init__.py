@@ -15,6 +15,14 @@ The idea is HFTA's (Wang et al. 2021, "Horizontally Fused Training Array", MLSys
 """
 
 from hpo_spark.fused.evaluate import evaluate_many, fuse_key, why_alone
-from hpo_spark.fused.program import forget_fused_programs
+from hpo_spark.fused.models import forget_stacks
+from hpo_spark.fused.program import forget_mlp_programs
+
+
+def forget_fused_programs() -> None:
+    """Let go of all compiled loops."""
+    forget_mlp_programs()
+    forget_stacks()
+
 
 __all__ = ["evaluate_many", "forget_fused_programs", "fuse_key", "why_alone"]

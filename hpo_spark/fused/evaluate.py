@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hpo_spark.errors import CannotFuse
+from hpo_spark.errors import CannotFuse, TrialPruned
 from hpo_spark.fused.family import Candidate, Family, Params
 from hpo_spark.fused.gain import check_gain
 from hpo_spark.fused.lockstep import Finished, Trainee, train_in_lockstep
@@ -104,9 +104,21 @@ def evaluate_many(
         groups[company].append(Candidate(number, own, context, work, callbacks))
     try:
         trained: list[tuple[Candidate, Finished]] = []
+        alone: list[Candidate] = []
+        reason = None
         for candidates in groups.values():
             for those, stack in family_of(objective).begin(objective, candidates):
-                trained += zip(those, _train(objective, those, stack), strict=True)
+                try:
+                    if stack is None:
+                        raise CannotFuse("no other model of the group has the same structure")
+                    trained += zip(those, _train(objective, those, stack), strict=True)
+                except CannotFuse as error:
+                    alone += those
+                    reason = reason or error
+        if reason is not None and not trained:
+            raise reason
+        for one in alone:
+            outcomes[one.number] = _train_alone(objective, one)
         outcomes |= _outcomes(objective, trained)
         _keep(objective, [(one, end) for one, end in trained if end.stack is not None], outcomes)
     finally:
@@ -125,6 +137,13 @@ def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: St
     )
     metrics = _metrics_of(objective, first) if any(one.callbacks for one in candidates) else []
     return train_in_lockstep(stack, trainees, first.work.dataset, plan, metrics)
+
+
+def _train_alone(objective: KerasObjective, candidate: Candidate) -> dict[str, Any] | BaseException:
+    try:
+        return objective(candidate.params, candidate.context)
+    except (Exception, TrialPruned) as error:
+        return error
 
 
 def _outcomes(

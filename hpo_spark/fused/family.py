@@ -48,8 +48,8 @@ class Family(Protocol):
 
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
-    ) -> Iterable[tuple[Sequence[Candidate], Stack]]:
-        """Stacks of some candidates each, that together are all of them; each is made when it is asked for.
+    ) -> Iterable[tuple[Sequence[Candidate], Stack | None]]:
+        """Stacks of some candidates each, that together are all of them; None for those without company.
 
         Raises:
             CannotFuse: If they cannot be trained together.

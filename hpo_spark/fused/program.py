@@ -18,7 +18,7 @@ from hpo_spark.fused.rules import apply_rule, n_slots
 from hpo_spark.fused.tensors import specs_of
 from hpo_spark.objectives.program import columns_of, stays_on_host
 
-__all__ = ["MlpProgram", "forget_fused_programs", "program_of"]
+__all__ = ["MlpProgram", "forget_mlp_programs", "program_of"]
 
 _MAX_KEPT = 8
 
@@ -226,7 +226,7 @@ def program_of(form: Form, part: Part) -> MlpProgram:
     return program
 
 
-def forget_fused_programs() -> None:
+def forget_mlp_programs() -> None:
     """Let go of all that is kept."""
     with _lock:
         _kept.clear()

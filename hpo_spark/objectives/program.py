@@ -17,7 +17,7 @@ import numpy as np
 
 from hpo_spark.data import Part
 
-__all__ = ["Program", "columns_of", "stays_on_host", "tensor_of"]
+__all__ = ["Program", "columns_of", "ready", "stays_on_host", "tensor_of", "types_of"]
 
 # Larger parts stay in the host's memory and send their batches to the device; smaller ones may lie there as a whole.
 _MAX_ON_DEVICE = 1 << 30
@@ -110,7 +110,7 @@ class Program:
             with _place(on_host):
                 taken = rows[start : start + batch_size]
                 batch = [tf.gather(column, taken) for column in columns]
-            step(_ready(batch, types, divisor))
+            step(ready(batch, types, divisor))
             return [start + batch_size]
 
         n_rows = tf.shape(rows, tf.int64)[0]
@@ -126,7 +126,7 @@ class Program:
         def body(start: Any) -> list[Any]:
             with _place(on_host):
                 batch = [column[start : tf.minimum(start + batch_size, ends[1])] for column in columns]
-            step(_ready(batch, types, divisor))
+            step(ready(batch, types, divisor))
             return [start + batch_size]
 
         tf.while_loop(lambda start: start < ends[1], body, [ends[0]], parallel_iterations=1)
@@ -164,7 +164,13 @@ def _numpy_type(dtype: Any) -> Any:
     return np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
 
 
-def _ready(batch: Sequence[Any], types: Sequence[str], divisor: float | None) -> tuple[Any, ...]:
+def types_of(part: Part) -> list[str]:
+    """The types of a batch as a model gets it."""
+    return _types(columns_of(part), part.divisor)
+
+
+def ready(batch: Sequence[Any], types: Sequence[str], divisor: float | None) -> tuple[Any, ...]:
+    """A batch as a model gets it, from what is kept."""
     import tensorflow as tf
 
     cast = [tf.cast(column, dtype) for column, dtype in zip(batch, types, strict=True)]

@@ -1,0 +1,99 @@
+"""Numbers of a Keras model that are not variables, yet may differ between members of a stack.
+
+Keras compiles a dropout's rate, a regulariser's factor and an optimizer's momentum as constants. While a stack is
+compiled, tensors stand in their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hpo_spark.objectives.rates import described_rates
+
+__all__ = ["Scalar", "replaced", "scalars_of_model", "scalars_of_optimizer", "values_of"]
+
+# A place: an object, and the name of its attribute.
+Place = tuple[Any, str]
+
+_DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+_FACTORS = {"L1": ("l1",), "L2": ("l2",), "L1L2": ("l1", "l2")}
+
+
+def scalars_of_model(model: Any) -> list[Place]:
+    """The rates of dropouts and the factors of regularisers that a model holds, above 0 only."""
+    places: list[Place] = []
+    for layer in model._flatten_layers():
+        if type(layer).__name__ in _DROPOUTS and layer.rate > 0:
+            places.append((layer, "rate"))
+    for variable in model.trainable_variables:
+        factors = _FACTORS.get(type(variable.regularizer).__name__, ())
+        places += [(variable.regularizer, name) for name in factors if float(getattr(variable.regularizer, name)) > 0]
+    seen: dict[tuple[int, str], Place] = {(id(holder), name): (holder, name) for holder, name in places}
+    return list(seen.values())
+
+
+def scalars_of_optimizer(optimizer: Any) -> list[Place]:
+    """The rates of an optimizer that are above 0, but for the learning rate."""
+    return [(optimizer, name) for name, is_above in (described_rates(optimizer) or {}).items() if is_above]
+
+
+def values_of(places: Sequence[Place]) -> list[float]:
+    """The numbers in some places."""
+    return [float(getattr(holder, name)) for holder, name in places]
+
+
+@contextmanager
+def replaced(places: Sequence[Place], values: Sequence[Any]) -> Iterator[None]:
+    """Have other numbers in some places, for a ``with`` block."""
+    before = [getattr(holder, name) for holder, name in places]
+    try:
+        for (holder, name), value in zip(places, values, strict=True):
+            setattr(holder, name, value)
+        yield
+    finally:
+        for (holder, name), value in zip(places, before, strict=True):
+            setattr(holder, name, value)
+
+
+class Scalar:
+    """A tensor in the place of a Python number above 0; whatever else is done with one than this raises `TypeError`.
+
+    Args:
+        tensor: In double precision where there is one; it turns into the type of the weights where a constant would.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, tensor: Any) -> None:
+        self._tensor = tensor
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        return self._cast(self._tensor, dtype)
+
+    def __jax_array__(self) -> Any:
+        return self._cast(self._tensor)
+
+    def __rsub__(self, other: float) -> Any:
+        return self._cast(other - self._tensor)
+
+    def __gt__(self, other: float) -> bool:
+        _check(other)
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        _check(other)
+        return False
+
+    @staticmethod
+    def _cast(value: Any, dtype: Any = None) -> Any:
+        import keras
+
+        return keras.ops.cast(value, keras.backend.standardize_dtype(dtype) if dtype else keras.config.floatx())
+
+
+def _check(other: object) -> None:
+    # A dropout of all and a momentum of 1 are no numbers that anybody searches.
+    if other not in (0, 1):
+        raise TypeError(f"A number that differs between members can be compared with 0 and 1 only, got {other!r}.")
