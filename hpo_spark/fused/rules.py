@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hpo_spark.objectives.mlp import Perceptron
 
 __all__ = ["Rule", "apply_rule", "n_slots", "rules_of", "slots_of_keras"]
@@ -80,13 +82,21 @@ def apply_rule(name: str, weights: Any, slots: Sequence[Any], gradient: Any, ste
     raw, dtype = tf.raw_ops, gradient.dtype
     one = tf.ones((), dtype)
     if name == "adam":
-        beta_1, beta_2, epsilon = (
-            tf.constant(value, dtype) for value in _defaults("Adam", "beta_1", "beta_2", "epsilon")
-        )
+        first, second, epsilon = _defaults("Adam", "beta_1", "beta_2", "epsilon")
+        beta_1, beta_2 = tf.constant(first, dtype), tf.constant(second, dtype)
         raw.ResourceApplyAdam(
-            var=weights, m=slots[0], v=slots[1], beta1_power=tf.pow(beta_1, step), beta2_power=tf.pow(beta_2, step),
-            lr=one, beta1=beta_1, beta2=beta_2, epsilon=epsilon, grad=gradient,
-        )  # fmt: skip
+            var=weights,
+            m=slots[0],
+            v=slots[1],
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            # Keras takes 1 - beta before it rounds, the kernel after: in single precision a hundred-thousandth apart.
+            lr=tf.constant(_share(second, dtype) ** 0.5 / _share(first, dtype), dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(epsilon, dtype),
+            grad=gradient,
+        )
     elif name == "rmsprop":
         rho, epsilon = (tf.constant(value, dtype) for value in _defaults("RMSprop", "rho", "epsilon"))
         raw.ResourceApplyRMSProp(
@@ -104,6 +114,12 @@ def apply_rule(name: str, weights: Any, slots: Sequence[Any], gradient: Any, ste
         raw.AssignVariableOp(resource=slots[0], value=after)
         step_taken = after * (1 + is_nesterov * (momenta - 1)) - is_nesterov * gradient
         raw.AssignAddVariableOp(resource=weights, value=step_taken)
+
+
+def _share(beta: float, dtype: Any) -> float:
+    """What rounding makes of ``1 - beta``, as a share of it."""
+    rounded = np.asarray(beta, dtype.as_numpy_dtype)
+    return float((1 - rounded) / (1 - beta))
 
 
 def _defaults(optimizer: str, *names: str) -> list[float]:

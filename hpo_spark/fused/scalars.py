@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from hpo_spark.objectives.rates import described_rates
 
 __all__ = ["Scalar", "replaced", "scalars_of_model", "scalars_of_optimizer", "values_of"]
@@ -40,8 +42,9 @@ def scalars_of_optimizer(optimizer: Any) -> list[Place]:
 
 
 def values_of(places: Sequence[Place]) -> list[float]:
-    """The numbers in some places."""
-    return [float(getattr(holder, name)) for holder, name in places]
+    """The numbers in some places, as Keras takes them: factors of regularisers in single precision."""
+    kinds = {"l1": np.float32, "l2": np.float32}
+    return [float(kinds.get(name, float)(getattr(holder, name))) for holder, name in places]
 
 
 @contextmanager

@@ -104,7 +104,8 @@ def tensors_of(layout: Layout, form: Form, rates: Sequence[float], sections: Seq
         of_members = np.array([(one.momentum, float(one.nesterov and one.momentum > 0)) for one in members[those]]).T
         found |= {"momenta_0": np.repeat(of_members, layout.first_widths[those], axis=1), "momenta_1": of_members}
     if form.has_penalty:
-        penalties = np.array([member.l2 for member in members])
+        # Keras makes single precision of it on the way.
+        penalties = np.array([np.float32(member.l2) for member in members], float)
         found |= {"penalties": penalties, "member_of_row": member_of_row}
         found["is_kernel_0"] = [1.0] * layout.n_inputs + [0.0]
         found["is_kernel_1"] = np.repeat(np.arange(len(layout.rest_sizes)) % 2 == 0, layout.rest_sizes)

@@ -180,9 +180,10 @@ def _teach_bitcast() -> None:
     try:
         from tensorflow.python.ops.parallel_for import pfor
 
-        @pfor.RegisterPFor("Bitcast")
-        def _bitcast(given: Any) -> Any:
+        def bitcast(given: Any) -> Any:
             return pfor.wrap(tf.bitcast(given.stacked_input(0), given.get_attr("type")), True)
+
+        pfor.RegisterPFor("Bitcast")(bitcast)
 
     except (ImportError, AttributeError, KeyError, ValueError) as error:  # another version, or it has the rule itself
         logger.debug("TensorFlow is not told of bitcasts: %s", error)
