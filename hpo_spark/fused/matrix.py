@@ -96,10 +96,14 @@ class MatrixOptimizer:
         self.optimizer = type(own).from_config(own.get_config())
         self.variable = keras.Variable(np.zeros((n_members, sum(template.sizes))), dtype=dtype, name="members")
         self._places = scalars_of_optimizer(self.optimizer)
-        self._rates = [keras.Variable(np.zeros((n_members, 1)), dtype="float64", trainable=False) for _ in self._places]
-        self._learning_rate = keras.Variable(np.zeros((n_members, 1)), dtype=dtype, trainable=False)
-        if isinstance(own._learning_rate, keras.Variable):
-            self.optimizer._learning_rate = self._learning_rate
+        # Of each number, and of 1 less it.
+        self.rates = [
+            keras.Variable(np.zeros((n_members, 1)), dtype=dtype, trainable=False) for _ in range(2 * len(self._places))
+        ]
+        self.learning_rate = keras.Variable(np.zeros((n_members, 1)), dtype=dtype, trainable=False)
+        self._has_rates = isinstance(own._learning_rate, keras.Variable)
+        if self._has_rates:
+            self.optimizer._learning_rate = self.learning_rate
         self.optimizer.build([self.variable])
 
     @cached_property
@@ -112,9 +116,10 @@ class MatrixOptimizer:
         self.variable.assign(state.matrix)
         for slot, value in zip(self.slots, state.slots, strict=True):
             slot.assign(value)
-        for number, rate in enumerate(self._rates):
+        for number, (rate, complement) in enumerate(zip(self.rates[::2], self.rates[1::2], strict=True)):
             rate.assign(state.rates[:, number : number + 1])
-        self._learning_rate.assign(state.learning_rates[:, None])
+            complement.assign(1 - state.rates[:, number : number + 1])
+        self.learning_rate.assign(state.learning_rates[:, None])
         self.optimizer._iterations.assign(state.n_steps)
 
     def state(self, others: list[Any], before: State, n_steps: int) -> State:
@@ -128,10 +133,17 @@ class MatrixOptimizer:
         """The members' weights, variable by variable."""
         import keras
 
+        return self.parts_of(keras.ops.convert_to_tensor(self.variable))
+
+    def parts_of(self, rows: Any) -> list[Any]:
+        """Weights variable by variable, from the matrix or from one of its rows."""
+        import keras
+
         template = self._template
         bounds = np.cumsum(template.sizes)[:-1].tolist()
-        parts = keras.ops.split(keras.ops.convert_to_tensor(self.variable), bounds, axis=1)
-        return [keras.ops.reshape(part, (-1, *shape)) for part, shape in zip(parts, template.shapes, strict=True)]
+        parts = keras.ops.split(rows, bounds, axis=-1)
+        shapes = [shape if len(rows.shape) == 1 else (-1, *shape) for shape in template.shapes]
+        return [keras.ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def step(self, gradients: Sequence[Any]) -> None:
         """Update the matrix by the derivatives of the losses by `parts`."""
@@ -142,6 +154,28 @@ class MatrixOptimizer:
         with self.with_rates():
             self.optimizer.apply([keras.ops.concatenate(flat, axis=1)], [self.variable])
 
+    def step_without_state(self, gradient: Any, matrix: Any, slots: Any, rates: Any) -> tuple[Any, Any]:
+        """The same where nothing may be assigned, as in JAX.
+
+        Args:
+            gradient: Of the losses by the matrix.
+            matrix: The weights.
+            slots: Values of all of the optimizer's variables.
+            rates: The learning rates, and its other numbers.
+
+        Returns:
+            The new weights and slots.
+        """
+        learning_rate, others = rates
+        places = [*self._places, *([(self.optimizer, "_learning_rate")] if self._has_rates else [])]
+        values: list[Any] = [*map(Scalar, others[::2], others[1::2])] + (
+            [lambda: learning_rate] if self._has_rates else []
+        )
+        with replaced(places, values):
+            (new,), slots = self.optimizer.stateless_apply(slots, [gradient], [matrix])
+        return new, list(slots)
+
     def with_rates(self) -> AbstractContextManager[None]:
         """The optimizer with its rows' numbers in the places of its own."""
-        return replaced(self._places, [Scalar(rate.value) for rate in self._rates])
+        values = [rate.value for rate in self.rates]
+        return replaced(self._places, [*map(Scalar, values[::2], values[1::2])])

@@ -184,12 +184,18 @@ _lock = threading.Lock()
 
 def loops_of(template: Template, structure: str, n_members: int, part: Part) -> Loops:
     """Loops for stacks of a structure and a size: kept ones, or new ones."""
+    import keras
+
+    from hpo_spark.fused.mapped import MappedProgram
     from hpo_spark.fused.vectorized import VectorizedProgram
 
     columns = tuple((column.shape[1:], column.dtype.str) for column in columns_of(part))
     key = structure, n_members, columns, part.divisor
     with _lock:
-        loops = _kept.pop(key, None) or VectorizedProgram(template, n_members, part)
+        loops = _kept.pop(key, None)
+        if loops is None:
+            on_jax = keras.backend.backend() == "jax"
+            loops = MappedProgram(template, n_members) if on_jax else VectorizedProgram(template, n_members, part)
         _kept[key] = loops
         while len(_kept) > _MAX_KEPT:
             _kept.popitem(last=False)

@@ -64,13 +64,14 @@ class Scalar:
     """A tensor in the place of a Python number above 0; whatever else is done with one than this raises `TypeError`.
 
     Args:
-        tensor: In double precision where there is one; it turns into the type of the weights where a constant would.
+        tensor: The number.
+        complement: 1 less it, which was rounded after that was taken, as Keras does; None where nothing needs it.
     """
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, tensor: Any) -> None:
-        self._tensor = tensor
+    def __init__(self, tensor: Any, complement: Any = None) -> None:
+        self._tensor, self._complement = tensor, complement
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         return self._cast(self._tensor, dtype)
@@ -79,7 +80,9 @@ class Scalar:
         return self._cast(self._tensor)
 
     def __rsub__(self, other: float) -> Any:
-        return self._cast(other - self._tensor)
+        if other != 1 or self._complement is None:
+            raise TypeError(f"A number that differs between members can be taken from 1 only, got {other!r}.")
+        return self._cast(self._complement)
 
     def __gt__(self, other: float) -> bool:
         _check(other)

@@ -232,7 +232,9 @@ def _is_plain(model: Any) -> bool:
     own = all(getattr(type(model), name) is getattr(keras.Model, name) for name in _KERAS_OWN)
     changed = any(name in vars(model) for name in _KERAS_OWN)
     distributed = getattr(model, "_distribute_strategy", None) is not None
-    return own and not changed and not distributed and not model.run_eagerly and model.optimizer is not None
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    plain = own and not changed and not distributed and not model.run_eagerly
+    return plain and on_tensorflow and model.optimizer is not None
 
 
 def _steps_at_once(model: Any, callbacks: Sequence[Any], hooks: Sequence[str], n_steps: int) -> int:

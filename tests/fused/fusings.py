@@ -18,11 +18,7 @@ def dataset(kind="classes", weighted=False, rows=260, n_features=6, dtype="uint8
         "numbers": np.stack([total - 2, x[:, 0] / 255.0], axis=1),
     }[kind]
     weight = rng.uniform(0.5, 1.5, rows) if weighted else None
-    if dtype == "uint8":
-        parts = (Part(x, y, weight, 255.0),)
-    else:
-        parts = (Part((x / 255.0).astype(dtype), y, weight),)
-    (whole,) = parts
+    whole = Part(x, y, weight, 255.0) if dtype == "uint8" else Part((x / 255.0).astype(dtype), y, weight)
     return Dataset(whole.take(slice(0, 200)), whole.take(slice(200, 230)), whole.take(slice(230, None)))
 
 
@@ -110,7 +106,7 @@ def with_normalization(params):
     penalty = keras.regularizers.L2(params["l2"])
     model = keras.Sequential(
         [
-            *(keras.Input((6,)), layers.Dense(12, "relu"), layers.BatchNormalization()),
+            *(keras.Input((6,)), layers.Dense(12, "tanh"), layers.BatchNormalization()),
             *(layers.Dropout(params["dropout"]), layers.Dense(4, "softmax", kernel_regularizer=penalty)),
         ]
     )
@@ -145,7 +141,7 @@ def residual(params):
         inner = layers.Dense(10, "relu", kernel_regularizer=penalty)(layers.LayerNormalization()(hidden))
         hidden = layers.Add()([hidden, inner])
     model = keras.Model(inputs, layers.Dense(4, "softmax")(hidden))
-    optimizer = keras.optimizers.RMSprop(params["rate"], rho=params["beta"])
+    optimizer = keras.optimizers.SGD(params["rate"], params["beta"], nesterov=True, weight_decay=params["decay"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -164,6 +160,11 @@ def convolution(params):
     return model
 
 
+USERS = [
+    {"rate": 0.01, "beta": 0.9, "l2": 1e-3, "dropout": 0.2, "decay": 0.01},
+    {"rate": 0.02, "beta": 0.8, "l2": 1e-2, "dropout": 0.4, "decay": 0.1},
+    {"rate": 0.004, "beta": 0.5, "l2": 1e-4, "dropout": 0.1, "decay": 0.02},
+]
 MODELS = {"normalization": with_normalization, "embedding": with_embedding, "residual": residual}
 
 
@@ -245,9 +246,9 @@ def distances_with_dropout(members, floatx):
 # --- what becomes of each member
 
 
-def callbacks_alone_and_together(callbacks, members):
+def callbacks_alone_and_together(callbacks, members, build_model=None):
     """How far the outcomes are apart, and the epochs that each took together."""
-    found = objective(callbacks=callbacks, epochs=12)
+    found = objective(build_model, callbacks=callbacks, epochs=12)
     outcomes, _ = together(found, members)
     expected, _ = alone(found, members)
     pairs = zip(outcomes, expected, strict=True)
@@ -271,12 +272,11 @@ def with_troubles(members, pruned, failing):
         contexts.append(context_of(found, number, params, on_report=on_report))
     outcomes = found.evaluate_many(members, contexts)
     expected, expected_contexts = alone(found, members)
-    ends = [
-        type(one).__name__ if isinstance(one, BaseException) else far(one, its)
-        for one, its in zip(outcomes, expected, strict=True)
-    ]
+    pairs = zip(outcomes, expected, strict=True)
+    ends = [type(one).__name__ if isinstance(one, BaseException) else far(one, other) for one, other in pairs]
     curves = [len(context.curve) for context in contexts]
-    return ends, curves, contexts[pruned].pruned, [len(context.curve) for context in expected_contexts]
+    lengths = [len(context.curve) for context in expected_contexts]
+    return ends, curves, contexts[pruned].pruned, lengths
 
 
 def models_and_checkpoints(build_model, members, **options):

@@ -81,18 +81,11 @@ def test_dropout_is_of_the_same_masks_for_all_members(pool):
     assert max(far for far, _ in found) < 1e-6
 
 
-USERS = [
-    {"rate": 0.01, "beta": 0.9, "l2": 1e-3, "dropout": 0.2, "decay": 0.01},
-    {"rate": 0.02, "beta": 0.8, "l2": 1e-2, "dropout": 0.4, "decay": 0.1},
-    {"rate": 0.004, "beta": 0.5, "l2": 1e-4, "dropout": 0.1, "decay": 0.02},
-]
-
-
 @pytest.mark.parametrize("name", sorted(fusings.MODELS))
 def test_models_of_a_user_train_as_each_alone(pool, name):
-    found = in_trial_process(pool, fusings.distances_of_model, name, USERS, "float64")
+    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, "float64")
     assert [row for row in found if not row[0] < 1e-6] == []
-    found = in_trial_process(pool, fusings.distances_of_model, name, USERS, "float32")
+    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, "float32")
     assert [row for row in found if not row[0] < 1e-3] == []
 
 
@@ -125,7 +118,7 @@ def test_a_member_that_is_no_number_any_more_disturbs_nobody(pool):
 
 @pytest.mark.parametrize("build_model", [None, fusings.residual], ids=["mlp", "residual"])
 def test_kept_models_and_checkpoints_are_those_of_each_alone(pool, build_model):
-    members = MLPS if build_model is None else USERS
+    members = MLPS if build_model is None else fusings.USERS
     found = in_trial_process(pool, fusings.models_and_checkpoints, build_model, members, test_every_trial=True)
     assert max(found) < 1e-3
 
@@ -137,13 +130,17 @@ def test_only_models_that_lead_are_made(pool):
 def test_programs_serve_groups_of_other_sizes(pool):
     wider = [{**member, "learning_rate": 0.007} for member in MLPS] + [{**MLPS[0], "hidden_units": [12, 30]}]
     assert in_trial_process(pool, fusings.programs_of, MLPS, wider) == [1, 0]
-    again = [{**member, "rate": 0.03} for member in USERS]
+    again = [{**member, "rate": 0.03} for member in fusings.USERS]
     model = fusings.with_embedding
-    assert in_trial_process(pool, fusings.programs_of, USERS, again, USERS[:2], build_model=model) == [1, 0, 1]
+    assert in_trial_process(pool, fusings.programs_of, fusings.USERS, again, fusings.USERS[:2], build_model=model) == [
+        1,
+        0,
+        1,
+    ]
 
 
 def test_what_tensorflow_cannot_stack_is_said_before_anything_is_trained(pool):
-    reason = in_trial_process(pool, fusings.reason_against, fusings.convolution, USERS)
+    reason = in_trial_process(pool, fusings.reason_against, fusings.convolution, fusings.USERS)
     assert "TensorFlow cannot vectorize the model" in reason
 
 
