@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hpo_spark.objectives.rates import described_rates
 
-__all__ = ["Scalar", "replaced", "scalars_of_model", "scalars_of_optimizer", "values_of"]
+__all__ = ["Scalar", "replaced", "replaced_in_model", "scalars_of_model", "scalars_of_optimizer", "values_of"]
 
 # A place: an object, and the name of its attribute.
 Place = tuple[Any, str]
 
-_DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 _FACTORS = {"L1": ("l1",), "L2": ("l2",), "L1L2": ("l1", "l2")}
 
 
@@ -27,7 +27,7 @@ def scalars_of_model(model: Any) -> list[Place]:
     """The rates of dropouts and the factors of regularisers that a model holds, above 0 only."""
     places: list[Place] = []
     for layer in model._flatten_layers():
-        if type(layer).__name__ in _DROPOUTS and layer.rate > 0:
+        if _is_dropout(layer) and layer.rate > 0 and layer.noise_shape is None:
             places.append((layer, "rate"))
     for variable in model.trainable_variables:
         factors = _FACTORS.get(type(variable.regularizer).__name__, ())
@@ -45,6 +45,39 @@ def values_of(places: Sequence[Place]) -> list[float]:
     """The numbers in some places, as Keras takes them: factors of regularisers in single precision."""
     kinds = {"l1": np.float32, "l2": np.float32}
     return [float(kinds.get(name, float)(getattr(holder, name))) for holder, name in places]
+
+
+def _is_dropout(layer: Any) -> bool:
+    import keras
+
+    return type(layer) is keras.layers.Dropout
+
+
+@contextmanager
+def replaced_in_model(places: Sequence[Place], values: Sequence[Any]) -> Iterator[None]:
+    """Have tensors in the places of a model, for a ``with`` block in which it is called."""
+    pairs = list(zip(places, values, strict=True))
+    dropouts = [(layer, value) for (layer, name), value in pairs if name == "rate"]
+    factors = [(place, Scalar(value)) for place, value in pairs if place[1] != "rate"]
+    try:
+        for layer, rate in dropouts:
+            layer.call = partial(_drop, layer, rate)
+        with replaced([place for place, _ in factors], [value for _, value in factors]):
+            yield
+    finally:
+        for layer, _ in dropouts:
+            del layer.call
+
+
+def _drop(layer: Any, rate: Any, inputs: Any, training: bool = False) -> Any:
+    """What a dropout does; Keras' own takes no tensor for its rate."""
+    from keras import ops, random
+
+    if not training:
+        return inputs
+    rate = ops.cast(rate, inputs.dtype)
+    drawn = random.uniform(ops.shape(inputs), dtype=inputs.dtype, seed=layer.seed_generator)
+    return ops.where(drawn >= rate, inputs * (1 / (1 - rate)), ops.zeros((), inputs.dtype))
 
 
 @contextmanager
@@ -100,6 +133,5 @@ class Scalar:
 
 
 def _check(other: object) -> None:
-    # A dropout of all and a momentum of 1 are no numbers that anybody searches.
-    if other not in (0, 1):
-        raise TypeError(f"A number that differs between members can be compared with 0 and 1 only, got {other!r}.")
+    if other != 0:
+        raise TypeError(f"A number that differs between members can be compared with 0 only, got {other!r}.")

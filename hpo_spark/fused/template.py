@@ -11,7 +11,7 @@ import numpy as np
 
 from hpo_spark.data import Part
 from hpo_spark.errors import CannotFuse
-from hpo_spark.fused.scalars import Scalar, replaced, scalars_of_model, scalars_of_optimizer, values_of
+from hpo_spark.fused.scalars import replaced, replaced_in_model, scalars_of_model, scalars_of_optimizer, values_of
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.structure import structure_of
 from hpo_spark.seeds import derive_seed
@@ -138,7 +138,7 @@ class Template:
         holders = [*self.trainable, *self.others, *self.metrics, *self.generators]
         mapping = zip(holders, [*trainable, *others, *metrics, *generators], strict=True)
         with (
-            replaced(self.places, [Scalar(value) for value in scalars]),
+            replaced_in_model(self.places, scalars),
             keras.StatelessScope(state_mapping=list(mapping)) as scope,
         ):
             outputs = model(x, training=training) if model._call_has_training_arg else model(x)

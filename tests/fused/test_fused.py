@@ -51,42 +51,61 @@ data = st.fixed_dictionaries(
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-def check_group(pool, members, data, batch_size):
-    found = in_trial_process(pool, fusings.distances, members, "float64", data, batch_size=batch_size)
+def check_group(pool, members, data, batch_size, floatx):
+    found = in_trial_process(pool, fusings.distances, members, floatx, data, batch_size=batch_size)
+    if floatx == "float64":
+        assert [row for row in found if not row[0] < 1e-6] == []
+    else:
+        assert [row for row in found if row[1] < row[2] and not row[0] < 1e-3] == []
+
+
+def test_members_train_as_each_alone_and_one_that_is_no_number_any_more_disturbs_nobody(pool):
+    broken = {"hidden_layers": 2, "hidden_units": 6, "activation": "exponential", "optimizer": "sgd"}
+    members = [*MLPS, {**broken, "learning_rate": 1e6, "momentum": 0.9}]
+    *found, last = in_trial_process(pool, fusings.distances, members, "float64")
     assert [row for row in found if not row[0] < 1e-6] == []
-    found = in_trial_process(pool, fusings.distances, members, "float32", data, batch_size=batch_size)
-    assert [row for row in found if row[1] < row[2] and not row[0] < 1e-3] == []
+    assert last[1] != last[1]  # not a number, together as alone
+    assert last[0] < 1e-6
 
 
-def test_members_of_the_space_train_as_each_alone(pool):
-    check_group(pool, MLPS, {}, 10)
+@pytest.mark.parametrize("floatx", ["float32", pytest.param("float64", marks=pytest.mark.long)])
+@settings(max_examples=1, **quiet)
+@given(members=groups, data=data, batch_size=st.sampled_from([7, 10]))
+def test_some_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx):
+    check_group(pool, members[:2], data, batch_size, floatx)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("floatx", ["float64", "float32"])
 @settings(max_examples=40, **quiet)
 @given(members=groups, data=data, batch_size=st.sampled_from([7, 10, 32]))
-def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size):
-    check_group(pool, members, data, batch_size)
+def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx):
+    check_group(pool, members, data, batch_size, floatx)
 
 
-@settings(max_examples=2, **quiet)
-@given(members=groups, data=data, batch_size=st.sampled_from([7, 10]))
-def test_some_members_of_the_space_train_as_each_alone(pool, members, data, batch_size):
-    check_group(pool, members, data, batch_size)
-
-
+@pytest.mark.long
 def test_dropout_is_of_the_same_masks_for_all_members(pool):
     members = [{**MLPS[0], "dropout": [0.3, 0.0]}, {**MLPS[2], "dropout": 0.5}, {**MLPS[3], "dropout": 0.1}, MLPS[4]]
     found = in_trial_process(pool, fusings.distances_with_dropout, members, "float64")
-    assert max(far for far, _ in found) < 1e-6
+    # In a layer that is not Keras' own the objective leaves rates as Keras compiles them, in single precision.
+    assert max(far for far, _ in found) < 1e-5
 
 
-@pytest.mark.parametrize("name", sorted(fusings.MODELS))
-def test_models_of_a_user_train_as_each_alone(pool, name):
-    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, "float64")
-    assert [row for row in found if not row[0] < 1e-6] == []
-    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, "float32")
-    assert [row for row in found if not row[0] < 1e-3] == []
+@pytest.mark.parametrize(
+    ("name", "floatx"),
+    [
+        ("normalization", "float64"),
+        *(
+            pytest.param(name, floatx, marks=pytest.mark.long)
+            for name in sorted(fusings.MODELS)
+            for floatx in ("float64", "float32")
+        ),
+    ],
+)
+def test_models_of_a_user_train_as_each_alone(pool, name, floatx):
+    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, floatx)
+    assert [row for row in found if not row[0] < (1e-6 if floatx == "float64" else 1e-3)] == []
 
 
 def test_each_member_has_its_own_callbacks(pool):
@@ -94,7 +113,7 @@ def test_each_member_has_its_own_callbacks(pool):
         {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 0.02, "restore_best_weights": True}},
         {"reduce_lr_on_plateau": {"monitor": "val_accuracy", "patience": 1, "factor": 0.5}},
     ]
-    distances, epochs = in_trial_process(pool, fusings.callbacks_alone_and_together, callbacks, MLPS)
+    distances, epochs = in_trial_process(pool, fusings.callbacks_alone_and_together, callbacks, MLPS[1:4])
     assert max(distances) < 1e-3
     assert len(set(epochs)) > 1
 
@@ -103,22 +122,17 @@ def test_a_member_that_is_pruned_or_fails_leaves_the_others_as_they_are(pool):
     ends, curves, pruned, lengths = in_trial_process(pool, fusings.with_troubles, MLPS, 1, 3)
     assert pruned == "others are better"
     assert (ends[1], ends[3]) == ("TrialPruned", "OSError")
-    assert max(ends[number] for number in (0, 2, 4)) < 1e-3
+    assert max(ends[number] for number in (0, 2, 4)) < 1e-5
     assert curves == [4, 2, 4, 3, 4] and lengths == [4] * 5
 
 
-def test_a_member_that_is_no_number_any_more_disturbs_nobody(pool):
-    broken = {"hidden_layers": 2, "hidden_units": 6, "activation": "exponential", "optimizer": "sgd"}
-    members = [*MLPS, {**broken, "learning_rate": 1e6, "momentum": 0.9}]
-    *found, last = in_trial_process(pool, fusings.distances, members, "float64")
-    assert max(row[0] for row in found) < 1e-6
-    assert last[1] != last[1]  # not a number, together as alone
-    assert last[0] < 1e-6
-
-
-@pytest.mark.parametrize("build_model", [None, fusings.residual], ids=["mlp", "residual"])
+@pytest.mark.parametrize(
+    "build_model",
+    [None, pytest.param(fusings.residual, marks=pytest.mark.long)],
+    ids=["mlp", "residual"],
+)
 def test_kept_models_and_checkpoints_are_those_of_each_alone(pool, build_model):
-    members = MLPS if build_model is None else fusings.USERS
+    members = MLPS[::2] if build_model is None else fusings.USERS
     found = in_trial_process(pool, fusings.models_and_checkpoints, build_model, members, test_every_trial=True)
     assert max(found) < 1e-3
 
@@ -144,6 +158,7 @@ def test_what_tensorflow_cannot_stack_is_said_before_anything_is_trained(pool):
     assert "TensorFlow cannot vectorize the model" in reason
 
 
+@pytest.mark.long
 def test_models_without_company_train_alone(pool):
     members = [{"rate": 0.1, "depth": depth} for depth in (1.0, 2.0, 1.0, 3.0)]
     assert max(in_trial_process(pool, fusings.mixed, members)) < 1e-3
