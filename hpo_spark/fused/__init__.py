@@ -9,12 +9,13 @@ its own, share that: their weights lie in common tensors, and a step is taken fo
       perceptrons the built-in model, whatever its widths, depths, activations and optimizers
                   (mlp, member, layout, tensors, network, rules, program)
       stacked     any Keras model, of members that differ in rates and seeds only
-    gain          whether it is worth while
+                  (template, scalars, matrix, models; vectorized on TensorFlow, mapped on JAX)
+    gain, memory  whether it is worth while, and how many there is room for
 
 The idea is HFTA's (Wang et al. 2021, "Horizontally Fused Training Array", MLSys).
 """
 
-from hpo_spark.fused.evaluate import evaluate_many, fuse_key, why_alone
+from hpo_spark.fused.evaluate import evaluate_many, fuse_bytes, fuse_key, why_alone
 from hpo_spark.fused.models import forget_stacks
 from hpo_spark.fused.program import forget_mlp_programs
 
@@ -25,4 +26,4 @@ def forget_fused_programs() -> None:
     forget_stacks()
 
 
-__all__ = ["evaluate_many", "forget_fused_programs", "fuse_key", "why_alone"]
+__all__ = ["evaluate_many", "forget_fused_programs", "fuse_bytes", "fuse_key", "why_alone"]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from hpo_spark.data.dataset import as_dataset
+from hpo_spark.data.recipe import Recipe
 from hpo_spark.errors import CannotFuse, TrialPruned
 from hpo_spark.fused.family import Candidate, Family, Params
 from hpo_spark.fused.gain import check_gain
@@ -33,7 +35,11 @@ from hpo_spark.objectives.training import EVALUATION_BATCH, Plan, dump_state
 if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
 
-__all__ = ["evaluate_many", "fuse_key", "why_alone"]
+__all__ = ["evaluate_many", "fuse_bytes", "fuse_key", "why_alone"]
+
+
+# Where nobody knows before a worker has the data.
+_USUAL_SHAPE = (1024,)
 
 
 def family_of(objective: KerasObjective) -> Family:
@@ -64,6 +70,24 @@ def fuse_key(objective: KerasObjective, params: Params) -> Hashable | None:
         return None
     epochs, batch_size = (params.get(name, getattr(objective, name)) for name in ("epochs", "batch_size"))
     return epochs, batch_size, family_of(objective).key(params)
+
+
+def fuse_bytes(objective: KerasObjective, params: Params) -> int:
+    """What a member of a group needs in memory, at least so much as to be above 0.
+
+    Raises:
+        ValueError: If the params are impossible.
+    """
+    return max(1, family_of(objective).n_bytes(params, _input_shape(objective.data.recipe)))
+
+
+@lru_cache(maxsize=8)
+def _input_shape(recipe: Recipe) -> tuple[int, ...]:
+    """The shape of an input, where the driver has the data anyway."""
+    if recipe.where != "driver":
+        return _USUAL_SHAPE
+    shape = as_dataset(recipe.load()).input_shape
+    return shape if isinstance(shape, tuple) else _USUAL_SHAPE
 
 
 def evaluate_many(

@@ -46,6 +46,9 @@ class Family(Protocol):
     def key(self, params: Params) -> Hashable:
         """What configurations must have in common beside epochs and batch size. Needs no TensorFlow."""
 
+    def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
+        """What a member needs in memory, as far as that is known beforehand. Needs no TensorFlow."""
+
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
     ) -> Iterable[tuple[Sequence[Candidate], Stack | None]]:

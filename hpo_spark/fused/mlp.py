@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Params
+from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.fused.perceptrons import Perceptrons
 from hpo_spark.objectives.mlp import Perceptron, n_outputs, read_params
@@ -47,11 +49,20 @@ class Mlps:
             if dataset.n_classes is not None and n_outputs(model, dataset) < dataset.n_classes:
                 raise CannotFuse("there are more classes in the data than n_classes")
             groups[_width_class(model)].append((candidate, model))
-        for pairs in groups.values():
-            those, models = zip(*pairs, strict=True)
-            contexts = [candidate.context for candidate in those]
-            seeds = [context.seed for context in contexts]
-            yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed)
+        for group in groups.values():
+            for pairs in in_stacks(group, max(_n_bytes(model, dataset.input_shape, dataset) for _, model in group)):
+                those, models = zip(*pairs, strict=True)
+                contexts = [candidate.context for candidate in those]
+                seeds = [context.seed for context in contexts]
+                yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed)
+
+    def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
+        """An estimate from the params and the shape of an input."""
+        return _n_bytes(read_params(params), input_shape, None)
+
+
+def _n_bytes(model: Perceptron, input_shape: Sequence[int], dataset: Any) -> int:
+    return bytes_of_perceptron(model, math.prod(input_shape), n_outputs(model, dataset))
 
 
 def _width_class(model: Perceptron) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hpo_spark.fused.family import Candidate, Params
+from hpo_spark.fused.memory import bytes_of_weights, in_stacks
 from hpo_spark.fused.models import KerasModels
 from hpo_spark.fused.template import Begun, Template, begun
 from hpo_spark.objectives.function import call_with_context
@@ -50,9 +51,15 @@ class Stacked:
             groups[own.structure].append((candidate, own))
             if own.structure not in templates:
                 templates[own.structure] = Template(model, train)
-        for structure, pairs in groups.items():
-            those, members = zip(*pairs, strict=True)
-            if len(those) == 1:
-                yield those, None
-            else:
-                yield those, KerasModels.begin(templates[structure], members, those[0].context.shuffle_seed)
+        for structure, group in groups.items():
+            n_weights = sum(templates[structure].sizes)
+            for pairs in in_stacks(group, bytes_of_weights(n_weights)):
+                those, members = zip(*pairs, strict=True)
+                if len(those) == 1:
+                    yield those, None
+                else:
+                    yield those, KerasModels.begin(templates[structure], members, those[0].context.shuffle_seed)
+
+    def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
+        """Nothing that params tell: the worker sees to it."""
+        return 0

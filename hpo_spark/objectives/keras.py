@@ -214,6 +214,16 @@ class KerasObjective:
 
         return fuse_key(self, params)
 
+    def fuse_bytes(self, params: Mapping[str, Any]) -> int:
+        """Bytes of memory that a trial needs in a group, an estimate, above 0.
+
+        Raises:
+            ValueError: If the params are impossible.
+        """
+        from hpo_spark.fused import fuse_bytes
+
+        return fuse_bytes(self, params)
+
     def evaluate_many(
         self, params: Sequence[dict[str, Any]], contexts: Sequence[Context]
     ) -> list[dict[str, Any] | BaseException]:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpo_spark import KerasObjective, ProcessExecutor
-from hpo_spark.fused import why_alone
+from hpo_spark.fused import memory, why_alone
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.objectives.mlp import build_model
 
@@ -179,6 +179,16 @@ def test_a_key_needs_neither_models_nor_data():
     own = KerasObjective(fusings.residual, data="nowhere.npz")
     assert own.fuse_key({"rate": 0.1, "units": 3}) == own.fuse_key({"rate": 0.2, "units": 3})
     assert own.fuse_key({"rate": 0.1, "units": 3}) != own.fuse_key({"rate": 0.1, "units": 4})
+
+
+def test_the_memory_of_a_group_is_told_before_and_bounded():
+    objective = KerasObjective(build_model, data="digits")
+    small, large = (objective.fuse_bytes({"hidden_units": units}) for units in (8, 1024))
+    n_weights = 64 * 1024 + 1024 + 1024 * 10 + 10
+    assert 0 < small < large / 20 and large > 4 * 4 * n_weights
+    assert KerasObjective(fusings.residual, data="digits").fuse_bytes({"rate": 0.1}) > 0
+    assert [*memory.in_stacks(range(5), 1)] == [range(5)]
+    assert [*memory.in_stacks(range(5), memory._MAX_STACK_BYTES // 2)] == [range(1), range(1, 3), range(3, 5)]
 
 
 @pytest.mark.parametrize(
