@@ -380,7 +380,7 @@ class StudyFile:
             )
         n_metrics, key = len(directions), "metric"
         if isinstance(objective, KerasObjective):
-            n_metrics = len(objective._metrics)
+            n_metrics = len(objective.metric_names)
         elif isinstance(objective, SklearnObjective):
             n_metrics, key = self._n_scores, "scoring"
         if n_metrics != len(directions):

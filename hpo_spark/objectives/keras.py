@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_cal
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.function import call_with_context
 from hpo_spark.objectives.reuse import forget_programs
+from hpo_spark.objectives.saved import model_bytes
 from hpo_spark.objectives.training import Plan, Trainer, dump_state, read_state, state_of
+from hpo_spark.objectives.work import Work
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
@@ -80,7 +82,8 @@ class KerasObjective:
         self.epochs = epochs
         self.batch_size = batch_size
         self.metric = metric
-        if not self._metrics or not all(isinstance(name, str) and name.startswith("val_") for name in self._metrics):
+        names = self.metric_names
+        if not names or not all(isinstance(name, str) and name.startswith("val_") for name in names):
             raise ValueError(
                 f"metric must be measured on the validation part, such as 'val_accuracy' or 'val_loss', got {metric!r}."
             )
@@ -115,6 +118,48 @@ class KerasObjective:
         forget_models()
         # A stream that shuffles is part of the data: its order follows the study's seed.
         keras.utils.set_random_seed(context.study_seed % 2**32)
+        work = self.work_of(params, context)
+        dataset = work.dataset
+        model = trainer = None
+        try:
+            keras.utils.set_random_seed(context.seed)
+            model = call_with_context(self.build_model, params, context)
+            _check_model(keras, model)
+            if self.jit_compile is not None:
+                model.jit_compile = self.jit_compile
+            callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
+            report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self.report, context))
+            trainer = Trainer(model, dataset.train)
+            model = trainer.model
+            goes_on = self.may_go_on(dataset)
+            done = _take_up(trainer, context) if goes_on else 0
+            plan = Plan(work.epochs, work.batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
+            context.last_step = work.epochs
+            try:
+                trainer.fit(dataset, plan, [report, *callbacks])
+            except TrialPruned:
+                trainer.release()  # what it had compiled serves the next trial
+                raise
+            history = model.history
+            if goes_on and context.keeps_checkpoint:
+                context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))
+            outcome = self.outcome_of(history, callbacks)
+            if work.test is not None:
+                outcome |= {f"test_{name}": score for name, score in trainer.evaluate(work.test).items()}
+            if context.keeps_model(outcome["value"]) and (content := model_bytes(model)) is not None:
+                context.keep_model(content)
+            trainer.release()
+            return outcome
+        finally:
+            del model, trainer
+            forget_models()
+
+    def work_of(self, params: Mapping[str, Any], context: Context) -> Work:
+        """What there is to do for a trial.
+
+        Raises:
+            ValueError: If the data has no test part and ``test_every_trial`` wants one, or a parameter is impossible.
+        """
         dataset = context.data
         assert dataset is not None and dataset.validation is not None
         if self._is_full:
@@ -126,44 +171,17 @@ class KerasObjective:
         test_part = dataset.test if self.test_every_trial else None
         if self.test_every_trial and test_part is None:
             raise ValueError("test_every_trial needs data with a test part, which this has not; leave the option out.")
-        model = trainer = None
-        try:
-            keras.utils.set_random_seed(context.seed)
-            model = call_with_context(self.build_model, params, context)
-            _check_model(keras, model)
-            if self.jit_compile is not None:
-                model.jit_compile = self.jit_compile
-            callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
-            report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self._report, context))
-            trainer = Trainer(model, dataset.train)
-            model = trainer.model
-            goes_on = self._may_go_on(dataset)
-            done = _take_up(trainer, context) if goes_on else 0
-            plan = Plan(epochs, batch_size, context.shuffle_seed, done, class_weight=self.class_weight)
-            context.last_step = epochs
-            try:
-                trainer.fit(dataset, plan, [report, *callbacks])
-            except TrialPruned:
-                trainer.release()  # what it had compiled serves the next trial
-                raise
-            history = model.history
-            if goes_on and context.keeps_checkpoint:
-                context.keep_checkpoint(done + len(history.epoch), dump_state(state_of(model)))
-            kept = kept_epoch(callbacks)
-            index = -1 if kept is None else history.epoch.index(kept)
-            metrics = {name: values[index] for name, values in history.history.items()}
-            values = [_find(metrics, name) for name in self._names_in_logs]
-            if test_part is not None:
-                metrics |= {f"test_{name}": score for name, score in trainer.evaluate(test_part).items()}
-            if context.keeps_model(values) and (content := _to_bytes(model)) is not None:
-                context.keep_model(content)
-            trainer.release()
-            return {"value": tuple(values), **metrics, "epochs": len(history.epoch)}
-        finally:
-            del model, trainer
-            forget_models()
+        return Work(dataset, epochs, batch_size, test_part)
 
-    def _may_go_on(self, dataset: Dataset) -> bool:
+    def outcome_of(self, history: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
+        """What a trial returns: ``value``, and every metric of the epoch whose weights are kept."""
+        kept = kept_epoch(callbacks)
+        index = -1 if kept is None else history.epoch.index(kept)
+        metrics = {name: values[index] for name, values in history.history.items()}
+        values = [_find(metrics, name) for name in self._names_in_logs]
+        return {"value": tuple(values), **metrics, "epochs": len(history.epoch)}
+
+    def may_go_on(self, dataset: Dataset) -> bool:
         """Whether a checkpoint holds all that a training is at: not where a stream or a callback has a memory."""
         forgetful = all(isinstance(callback, Mapping) and "tensorboard" in callback for callback in self.callbacks)
         return forgetful and not dataset.train.is_stream
@@ -177,14 +195,59 @@ class KerasObjective:
         _import_keras()
 
     @property
-    def _metrics(self) -> list[str]:
+    def metric_names(self) -> list[str]:
+        """The metrics that are the values."""
         return [self.metric] if isinstance(self.metric, str) else list(self.metric)
 
     @property
-    def _names_in_logs(self) -> list[str]:
-        return [name.removeprefix("val_") if self._is_full else name for name in self._metrics]
+    def is_full(self) -> bool:
+        """Whether it trains on the validation part too."""
+        return self._is_full
 
-    def _report(self, context: Context, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def fuse_key(self, params: Mapping[str, Any]) -> Hashable | None:
+        """What trials must have in common to be trained together; None for one that is trained alone.
+
+        Raises:
+            ValueError: If the params are impossible.
+        """
+        from hpo_spark.fused import fuse_key
+
+        return fuse_key(self, params)
+
+    def fuse_bytes(self, params: Mapping[str, Any]) -> int:
+        """Bytes of memory that a trial needs in a group, an estimate, above 0.
+
+        Raises:
+            ValueError: If the params are impossible.
+        """
+        from hpo_spark.fused import fuse_bytes
+
+        return fuse_bytes(self, params)
+
+    def evaluate_many(
+        self, params: Sequence[dict[str, Any]], contexts: Sequence[Context]
+    ) -> list[dict[str, Any] | BaseException]:
+        """Train several models as one program.
+
+        Returns:
+            For each what a call would return, or what it would raise.
+
+        Raises:
+            CannotFuse: If they cannot be trained together, or would gain nothing by it.
+        """
+        from hpo_spark.fused import evaluate_many
+
+        _import_keras()
+        if contexts[0].deterministic:
+            _make_operations_deterministic()
+        return evaluate_many(self, params, contexts)
+
+    @property
+    def _names_in_logs(self) -> list[str]:
+        return [name.removeprefix("val_") if self._is_full else name for name in self.metric_names]
+
+    def report(self, context: Context, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Report what an epoch came to."""
         context.report(epoch + 1, _find(logs or {}, self._names_in_logs[0]))
 
     def test(self, model: bytes, params: dict[str, Any], study_seed: int) -> dict[str, float]:
@@ -264,7 +327,10 @@ def _make_operations_deterministic() -> None:
     import tensorflow as tf
 
     if not _is_deterministic:
+        from hpo_spark.fused import forget_fused_programs
+
         forget_programs()  # some gradients are chosen while a loop is compiled
+        forget_fused_programs()
         tf.config.experimental.enable_op_determinism()
         _is_deterministic = True
 
@@ -282,18 +348,6 @@ def _find(logs: Mapping[str, float], name: str) -> float:
     if name not in logs:
         raise ValueError(f"metric={name!r} is not among what the model reports: {sorted(logs)}.")
     return float(logs[name])
-
-
-def _to_bytes(model: Any) -> bytes | None:
-    """The model as a file's content: whole, or its weights where a part of it cannot be saved; None for neither."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, save in (("model.keras", model.save), ("model.weights.h5", model.save_weights)):
-            try:
-                save(Path(folder) / name)
-                return (Path(folder) / name).read_bytes()
-            except Exception as error:  # a model that cannot be saved is no failed trial
-                logger.warning("the model cannot be saved as %s: %s: %s", name, type(error).__name__, error)
-    return None
 
 
 def _check_count(name: str, value: Any) -> int:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hpo_spark.objectives.context import Context
 
-__all__ = ["build_model", "check_names"]
+__all__ = [
+    "Perceptron",
+    "build_model",
+    "check_names",
+    "hidden_layers",
+    "loss_and_metric",
+    "n_outputs",
+    "output_layer",
+    "read_params",
+]
 
 _DEFAULTS: dict[str, Any] = {
     "hidden_layers": 1,
@@ -57,27 +67,115 @@ def build_model(params: Mapping[str, Any], context: Context | None = None) -> An
     """
     import keras
 
-    check_names(params)
-    options = {**_DEFAULTS, **{name: value for name, value in params.items() if name in _DEFAULTS}}
+    perceptron = read_params(params)
     data = context.data if context is not None else None
-    n_layers = _count_layers(params)
-    penalty = keras.regularizers.L2(_number("l2", options["l2"])) if options["l2"] else None
     model = keras.Sequential()
     if data is not None:
         model.add(keras.Input(data.input_shape))
     model.add(keras.layers.Flatten())
-    for layer in range(n_layers):
-        units, activation, dropout = (_of_layer(name, layer, options[name], params) for name in _PER_LAYER)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ValueError(f"hidden_units must be a whole number above 0, got {units!r} for layer {layer + 1}.")
-        model.add(keras.layers.Dense(units, activation=activation, kernel_regularizer=penalty))
-        if not 0 <= _number("dropout", dropout) < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout!r} for layer {layer + 1}.")
-        if dropout:
-            model.add(keras.layers.Dropout(dropout))
-    model.add(_output(keras, options["n_classes"], data, penalty))
-    model.compile(_optimizer(keras, options), *_loss(data))
+    for layer in hidden_layers(perceptron):
+        model.add(layer)
+    model.add(output_layer(perceptron, data))
+    loss, metric = loss_and_metric(data)
+    model.compile(_optimizer(keras, perceptron), loss, metrics=[metric])
     return model
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """What the params say of a model.
+
+    Attributes:
+        units: Widths of the hidden layers.
+        activations: Their activations.
+        dropouts: Shares dropped after each.
+        l2: Weight of the squared weights in the loss.
+        optimizer: ``sgd``, ``adam`` or ``rmsprop``.
+        learning_rate: Above 0.
+        momentum: In [0, 1); 0 for other optimizers than ``sgd``.
+        nesterov: Whether momentum is Nesterov's.
+        n_classes: Where the data does not tell.
+    """
+
+    units: tuple[int, ...]
+    activations: tuple[Any, ...]
+    dropouts: tuple[float, ...]
+    l2: float
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    n_classes: int | None
+
+
+def read_params(params: Mapping[str, Any]) -> Perceptron:
+    """Understand the params of `build_model`.
+
+    Raises:
+        ValueError: If a name is unknown or a value impossible.
+    """
+    check_names(params)
+    options = {**_DEFAULTS, **{name: value for name, value in params.items() if name in _DEFAULTS}}
+    layers = [
+        tuple(_of_layer(name, layer, options[name], params) for name in _PER_LAYER)
+        for layer in range(_count_layers(params))
+    ]
+    for number, (units, _, dropout) in enumerate(layers, 1):
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ValueError(f"hidden_units must be a whole number above 0, got {units!r} for layer {number}.")
+        if not 0 <= _number("dropout", dropout) < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout!r} for layer {number}.")
+    units, activations, dropouts = zip(*layers, strict=True) if layers else ((), (), ())
+    name, rate, momentum = options["optimizer"], _number("learning_rate", options["learning_rate"]), 0.0
+    if name not in ("sgd", "adam", "rmsprop"):
+        raise ValueError(f"optimizer must be 'sgd', 'adam' or 'rmsprop', got {name!r}.")
+    if not rate > 0:
+        raise ValueError(f"learning_rate must be above 0, got {rate!r}.")
+    if name == "sgd":
+        momentum = _number("momentum", options["momentum"])
+        if not isinstance(options["nesterov"], bool):
+            raise ValueError(f"nesterov must be true or false, got {options['nesterov']!r}.")
+    return Perceptron(
+        units=units,
+        activations=activations,
+        dropouts=tuple(map(float, dropouts)),
+        l2=_number("l2", options["l2"]) if options["l2"] else 0.0,
+        optimizer=name,
+        learning_rate=rate,
+        momentum=momentum,
+        nesterov=name == "sgd" and options["nesterov"],
+        n_classes=options["n_classes"],
+    )
+
+
+def hidden_layers(perceptron: Perceptron) -> list[Any]:
+    """Keras' layers between input and output."""
+    import keras
+
+    layers = []
+    for units, activation, dropout in zip(perceptron.units, perceptron.activations, perceptron.dropouts, strict=True):
+        layers.append(keras.layers.Dense(units, activation=activation, kernel_regularizer=_penalty(perceptron)))
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout))
+    return layers
+
+
+def n_outputs(perceptron: Perceptron, data: Any) -> int:
+    """Width of the last layer for a dataset, or for None, of which nothing is known."""
+    if _is_regression(data):
+        y = data.train.y
+        return 1 if y.ndim == 1 else int(y.shape[1])
+    return perceptron.n_classes or (data.n_classes if data is not None else None) or _DIGITS
+
+
+def output_layer(perceptron: Perceptron, data: Any) -> Any:
+    """Keras' last layer for a dataset, or for None, of which nothing is known."""
+    import keras
+
+    activation = None if _is_regression(data) else "softmax"
+    return keras.layers.Dense(
+        n_outputs(perceptron, data), activation=activation, kernel_regularizer=_penalty(perceptron)
+    )
 
 
 def check_names(params: Iterable[str]) -> None:
@@ -119,40 +217,29 @@ def _of_layer(name: str, layer: int, value: Any, params: Mapping[str, Any]) -> A
     return value[layer]
 
 
-def _output(keras: Any, n_classes: int | None, data: Any, penalty: Any) -> Any:
-    if _is_regression(data):
-        y = data.train.y
-        return keras.layers.Dense(1 if y.ndim == 1 else y.shape[1], kernel_regularizer=penalty)
-    units = n_classes or (data.n_classes if data is not None else None) or _DIGITS
-    return keras.layers.Dense(units, activation="softmax", kernel_regularizer=penalty)
+def _penalty(perceptron: Perceptron) -> Any:
+    import keras
+
+    return keras.regularizers.L2(perceptron.l2) if perceptron.l2 else None
 
 
-def _loss(data: Any) -> tuple[str, None, list[str]]:
-    """Loss, loss weights and metrics, in the order that ``compile`` takes them."""
+def loss_and_metric(data: Any) -> tuple[str, str]:
+    """Keras' names of the loss and of what is measured beside it, for a dataset or for None."""
     if _is_regression(data):
-        return "mean_squared_error", None, ["mean_absolute_error"]
+        return "mean_squared_error", "mean_absolute_error"
     one_hot = data is not None and not data.train.is_stream and data.train.y.ndim == 2
-    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy", None, ["accuracy"]
+    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy", "accuracy"
 
 
 def _is_regression(data: Any) -> bool:
     return data is not None and not data.train.is_stream and data.n_classes is None
 
 
-def _optimizer(keras: Any, options: Mapping[str, Any]) -> Any:
-    name, rate = options["optimizer"], _number("learning_rate", options["learning_rate"])
-    if not rate > 0:
-        raise ValueError(f"learning_rate must be above 0, got {rate!r}.")
-    if name == "sgd":
-        momentum = _number("momentum", options["momentum"])
-        if not isinstance(options["nesterov"], bool):
-            raise ValueError(f"nesterov must be true or false, got {options['nesterov']!r}.")
-        return keras.optimizers.SGD(rate, momentum=momentum, nesterov=options["nesterov"])
-    if name == "adam":
-        return keras.optimizers.Adam(rate)
-    if name == "rmsprop":
-        return keras.optimizers.RMSprop(rate)
-    raise ValueError(f"optimizer must be 'sgd', 'adam' or 'rmsprop', got {name!r}.")
+def _optimizer(keras: Any, perceptron: Perceptron) -> Any:
+    rate = perceptron.learning_rate
+    if perceptron.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=perceptron.momentum, nesterov=perceptron.nesterov)
+    return (keras.optimizers.Adam if perceptron.optimizer == "adam" else keras.optimizers.RMSprop)(rate)
 
 
 def _number(name: str, value: Any) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpo_spark.data import Part
 
-__all__ = ["Program"]
+__all__ = ["Program", "columns_of", "ready", "stays_on_host", "tensor_of", "types_of"]
 
 # Larger parts stay in the host's memory and send their batches to the device; smaller ones may lie there as a whole.
 _MAX_ON_DEVICE = 1 << 30
@@ -48,7 +48,7 @@ class Program:
         """Make all variables of model, optimizer, loss and metrics, as ``fit`` does before its first step."""
         import keras
 
-        columns = _columns(part)
+        columns = columns_of(part)
         types = _types(columns, part.divisor)
         batch = [keras.KerasTensor((None, *c.shape[1:]), dtype) for c, dtype in zip(columns, types, strict=True)]
         self.model._symbolic_build(data_batch=tuple(batch))
@@ -64,7 +64,7 @@ class Program:
         import tensorflow as tf
 
         run = self._loop("train", part, self._steps_of_training)
-        run(*map(_tensor, _columns(part)), tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int64))
+        run(*map(tensor_of, columns_of(part)), tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int64))
 
     def evaluate(self, part: Part, start: int, stop: int, batch_size: int) -> None:
         """Bring the metrics up to date with some rows, in batches.
@@ -78,14 +78,14 @@ class Program:
         import tensorflow as tf
 
         run = self._loop("evaluate", part, self._steps_of_evaluation)
-        run(*map(_tensor, _columns(part)), tf.constant([start, stop], tf.int64), tf.constant(batch_size, tf.int64))
+        run(*map(tensor_of, columns_of(part)), tf.constant([start, stop], tf.int64), tf.constant(batch_size, tf.int64))
 
     def _loop(self, kind: str, part: Part, body: Callable[..., None]) -> Any:
         """The compiled loop for a part of this form."""
         import tensorflow as tf
 
-        columns, divisor = _columns(part), part.divisor
-        on_host = sum(column.nbytes for column in columns) > _MAX_ON_DEVICE
+        columns, divisor = columns_of(part), part.divisor
+        on_host = stays_on_host(part)
         form = tuple((column.shape[1:], column.dtype.str) for column in columns)
         key = kind, form, divisor, on_host
         if key not in self._compiled:
@@ -110,7 +110,7 @@ class Program:
             with _place(on_host):
                 taken = rows[start : start + batch_size]
                 batch = [tf.gather(column, taken) for column in columns]
-            step(_ready(batch, types, divisor))
+            step(ready(batch, types, divisor))
             return [start + batch_size]
 
         n_rows = tf.shape(rows, tf.int64)[0]
@@ -126,7 +126,7 @@ class Program:
         def body(start: Any) -> list[Any]:
             with _place(on_host):
                 batch = [column[start : tf.minimum(start + batch_size, ends[1])] for column in columns]
-            step(_ready(batch, types, divisor))
+            step(ready(batch, types, divisor))
             return [start + batch_size]
 
         tf.while_loop(lambda start: start < ends[1], body, [ends[0]], parallel_iterations=1)
@@ -140,8 +140,14 @@ class Program:
         return compiled
 
 
-def _columns(part: Part) -> list[Any]:
+def columns_of(part: Part) -> list[Any]:
+    """Inputs, targets and weights as they are kept."""
     return [column for column in (part.x, part.y, part.sample_weight) if column is not None]
+
+
+def stays_on_host(part: Part) -> bool:
+    """Whether a part is too large to lie on a device as a whole."""
+    return bool(sum(column.nbytes for column in columns_of(part)) > _MAX_ON_DEVICE)
 
 
 def _types(columns: Sequence[Any], divisor: float | None) -> list[str]:
@@ -158,7 +164,13 @@ def _numpy_type(dtype: Any) -> Any:
     return np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
 
 
-def _ready(batch: Sequence[Any], types: Sequence[str], divisor: float | None) -> tuple[Any, ...]:
+def types_of(part: Part) -> list[str]:
+    """The types of a batch as a model gets it."""
+    return _types(columns_of(part), part.divisor)
+
+
+def ready(batch: Sequence[Any], types: Sequence[str], divisor: float | None) -> tuple[Any, ...]:
+    """A batch as a model gets it, from what is kept."""
     import tensorflow as tf
 
     cast = [tf.cast(column, dtype) for column, dtype in zip(batch, types, strict=True)]
@@ -176,7 +188,7 @@ def _place(on_host: bool) -> AbstractContextManager[object]:
 _tensors: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
 
-def _tensor(array: Any) -> Any:
+def tensor_of(array: Any) -> Any:
     """The array as a tensor, in the same memory where TensorFlow can use that."""
     import tensorflow as tf
 

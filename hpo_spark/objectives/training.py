@@ -19,11 +19,21 @@ from hpo_spark.data import Dataset, Part
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import borrow, give_back, state_variables
 
-__all__ = ["Plan", "Trainer", "batch_order", "dump_state", "read_state", "state_of"]
+__all__ = [
+    "EVALUATION_BATCH",
+    "Plan",
+    "Trainer",
+    "batch_order",
+    "dump_state",
+    "read_state",
+    "row_weights",
+    "state_of",
+]
 
 # Tells the generator of the batch order from others that are seeded with the study's seed.
 _ORDER_STREAM = 0x0BDE
-_EVALUATION_BATCH = 1024
+# Rows to a batch of an evaluation.
+EVALUATION_BATCH = 1024
 
 # A model that brings one of these of its own trains through Keras' own loop.
 _KERAS_OWN = (
@@ -148,7 +158,7 @@ class Trainer:
             callbacks: Keras' callbacks.
         """
         if not dataset.train.is_stream:
-            weight = _row_weights(dataset.train, plan.class_weight)
+            weight = row_weights(dataset.train, plan.class_weight)
             dataset = replace(dataset, train=replace(dataset.train, sample_weight=weight))
         if self._loan is None or (dataset.validation is not None and dataset.validation.is_stream):
             _fit_by_keras(self.model, dataset, plan, callbacks)
@@ -200,15 +210,15 @@ class Trainer:
 
         model = self.model
         told = keras.callbacks.CallbackList(model=model) if told is None else told
-        n_steps = math.ceil(len(part) / _EVALUATION_BATCH)
+        n_steps = math.ceil(len(part) / EVALUATION_BATCH)
         steps_at_once = _steps_at_once(model, told.callbacks, _TEST_HOOKS, n_steps)
         told.on_test_begin()
         model.reset_metrics()
         for step in range(0, n_steps, steps_at_once):
             after = min(step + steps_at_once, n_steps)
             told.on_test_batch_begin(step)
-            rows = step * _EVALUATION_BATCH, min(after * _EVALUATION_BATCH, len(part))
-            program.evaluate(part, *rows, _EVALUATION_BATCH)
+            rows = step * EVALUATION_BATCH, min(after * EVALUATION_BATCH, len(part))
+            program.evaluate(part, *rows, EVALUATION_BATCH)
             told.on_test_batch_end(after - 1, model.get_metrics_result())
         logs = dict(model.get_metrics_result())
         told.on_test_end(logs)
@@ -222,7 +232,9 @@ def _is_plain(model: Any) -> bool:
     own = all(getattr(type(model), name) is getattr(keras.Model, name) for name in _KERAS_OWN)
     changed = any(name in vars(model) for name in _KERAS_OWN)
     distributed = getattr(model, "_distribute_strategy", None) is not None
-    return own and not changed and not distributed and not model.run_eagerly and model.optimizer is not None
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    plain = own and not changed and not distributed and not model.run_eagerly
+    return plain and on_tensorflow and model.optimizer is not None
 
 
 def _steps_at_once(model: Any, callbacks: Sequence[Any], hooks: Sequence[str], n_steps: int) -> int:
@@ -261,7 +273,7 @@ def _fit_by_keras(model: Any, dataset: Dataset, plan: Plan, callbacks: Sequence[
         common["validation_data"] = validation.x
     else:
         common["validation_data"] = tuple(_columns(validation))
-        common["validation_batch_size"] = _EVALUATION_BATCH
+        common["validation_batch_size"] = EVALUATION_BATCH
     if train.is_stream:
         weight = None if plan.class_weight is None else dict(plan.class_weight)
         model.fit(train.x, class_weight=weight, **common)
@@ -277,7 +289,7 @@ def _scores_by_keras(model: Any, part: Part) -> dict[str, float]:
         scores = model.evaluate(part.x, verbose=0, return_dict=True)
     else:
         x, y, *weight = _columns(part)
-        options = {"batch_size": _EVALUATION_BATCH, "verbose": 0, "return_dict": True}
+        options = {"batch_size": EVALUATION_BATCH, "verbose": 0, "return_dict": True}
         scores = model.evaluate(x, y, sample_weight=weight[0] if weight else None, **options)
     return _numbers(scores)
 
@@ -309,7 +321,7 @@ def _columns(part: Part) -> list[Any]:
     return [column for column in (part.inputs(), part.y, part.sample_weight) if column is not None]
 
 
-def _row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
+def row_weights(part: Part, class_weight: Mapping[int, float] | None) -> Any:
     """The weight of each row in the loss: the sample's times its class's, as Keras has it; None for equal weights."""
     if class_weight is None:
         return part.sample_weight

@@ -1,0 +1,245 @@
+"""Several trials of a `KerasObjective` as one training: which go together, and what becomes of each.
+
+Which trials can go together is asked where the search runs, without TensorFlow and without the data: the key tells it
+from the params alone. What only the data or the models can tell is found by the worker, which then trains those that
+have no company as it does any trial.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from hpo_spark.data.dataset import as_dataset
+from hpo_spark.data.recipe import Recipe
+from hpo_spark.errors import CannotFuse, TrialPruned
+from hpo_spark.fused.family import Candidate, Family, Params
+from hpo_spark.fused.gain import check_gain
+from hpo_spark.fused.lockstep import Finished, Trainee, train_in_lockstep
+from hpo_spark.fused.mlp import Mlps
+from hpo_spark.fused.stack import Stack
+from hpo_spark.fused.stacked import Stacked
+from hpo_spark.fused.stand_in import is_known
+from hpo_spark.keras_state import forget_models
+from hpo_spark.objectives.callbacks import make_callbacks
+from hpo_spark.objectives.context import Context
+from hpo_spark.objectives.function import call_with_context
+from hpo_spark.objectives.mlp import build_model
+from hpo_spark.objectives.program import Program
+from hpo_spark.objectives.reuse import state_variables
+from hpo_spark.objectives.saved import model_bytes
+from hpo_spark.objectives.training import EVALUATION_BATCH, Plan, dump_state
+
+if TYPE_CHECKING:
+    from hpo_spark.objectives.keras import KerasObjective
+
+__all__ = ["evaluate_many", "fuse_bytes", "fuse_key", "why_alone"]
+
+
+# Where nobody knows before a worker has the data.
+_USUAL_SHAPE = (1024,)
+
+
+def family_of(objective: KerasObjective) -> Family:
+    """How an objective's models are trained together."""
+    return Mlps() if objective.build_model is build_model else Stacked()
+
+
+def why_alone(objective: KerasObjective, params: Params) -> str | None:
+    """Why a trial must be trained alone; None where nothing of what is known beforehand says so.
+
+    Raises:
+        ValueError: If the params are impossible.
+    """
+    if unknown := [callback for callback in objective.callbacks if not is_known(callback)]:
+        return f"the callback {_name(unknown[0])} must see a model of its own"
+    if objective.is_full:
+        return "a model for use is trained by itself"
+    return family_of(objective).why_alone(objective, params)
+
+
+def fuse_key(objective: KerasObjective, params: Params) -> Hashable | None:
+    """What trials must have in common to be trained together; None for one that must be trained alone.
+
+    Raises:
+        ValueError: If the params are impossible.
+    """
+    if why_alone(objective, params) is not None:
+        return None
+    epochs, batch_size = (params.get(name, getattr(objective, name)) for name in ("epochs", "batch_size"))
+    return epochs, batch_size, family_of(objective).key(params)
+
+
+def fuse_bytes(objective: KerasObjective, params: Params) -> int:
+    """What a member of a group needs in memory, at least so much as to be above 0.
+
+    Raises:
+        ValueError: If the params are impossible.
+    """
+    return max(1, family_of(objective).n_bytes(params, _input_shape(objective.data.recipe)))
+
+
+@lru_cache(maxsize=8)
+def _input_shape(recipe: Recipe) -> tuple[int, ...]:
+    """The shape of an input, where the driver has the data anyway."""
+    if recipe.where != "driver":
+        return _USUAL_SHAPE
+    shape = as_dataset(recipe.load()).input_shape
+    return shape if isinstance(shape, tuple) else _USUAL_SHAPE
+
+
+def evaluate_many(
+    objective: KerasObjective, params: Sequence[dict[str, Any]], contexts: Sequence[Context]
+) -> list[dict[str, Any] | BaseException]:
+    """Train several models as one, and return for each what the objective would have.
+
+    Args:
+        objective: Whose trials they are.
+        params: The configuration of each.
+        contexts: Of each, none with a checkpoint.
+
+    Returns:
+        For each trial its value and metrics, or what it raised.
+
+    Raises:
+        CannotFuse: If they cannot be trained together, or nothing is gained by it.
+    """
+    import keras
+
+    if any(context.checkpoint is not None for context in contexts):
+        raise CannotFuse("a trial that goes on from a checkpoint is trained alone")
+    forget_models()
+    outcomes: dict[int, dict[str, Any] | BaseException] = {}
+    groups: dict[Hashable, list[Candidate]] = defaultdict(list)
+    for number, (own, context) in enumerate(zip(params, contexts, strict=True)):
+        try:
+            work = objective.work_of(own, context)
+            callbacks = make_callbacks(objective.callbacks, own, context, work.dataset.validation is not None)
+        except Exception as error:
+            outcomes[number] = error
+            continue
+        parts = work.dataset.train, work.dataset.validation
+        if any(part is not None and part.is_stream for part in parts):
+            raise CannotFuse("a tf.data.Dataset is read by one model at a time")
+        company = work.epochs, work.batch_size, context.shuffle_seed
+        context.last_step = work.epochs
+        groups[company].append(Candidate(number, own, context, work, callbacks))
+    try:
+        trained: list[tuple[Candidate, Finished]] = []
+        alone: list[Candidate] = []
+        reason = None
+        for candidates in groups.values():
+            for those, stack in family_of(objective).begin(objective, candidates):
+                try:
+                    if stack is None:
+                        raise CannotFuse("no other model of the group has the same structure")
+                    trained += zip(those, _train(objective, those, stack), strict=True)
+                except CannotFuse as error:
+                    alone += those
+                    reason = reason or error
+        if reason is not None and not trained:
+            raise reason
+        for one in alone:
+            outcomes[one.number] = _train_alone(objective, one)
+        outcomes |= _outcomes(objective, trained)
+        _keep(objective, [(one, end) for one, end in trained if end.stack is not None], outcomes)
+    finally:
+        keras.backend.clear_session()
+        forget_models()
+    return [outcomes[number] for number in range(len(params))]
+
+
+def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: Stack) -> list[Finished]:
+    first = candidates[0]
+    if not first.context.deterministic:  # there nothing may depend on the clock
+        check_gain(stack, first.work.dataset.train, first.work.batch_size)
+    trainees = [Trainee(partial(objective.report, one.context), one.callbacks) for one in candidates]
+    plan = Plan(
+        first.work.epochs, first.work.batch_size, first.context.shuffle_seed, class_weight=objective.class_weight
+    )
+    metrics = _metrics_of(objective, first) if any(one.callbacks for one in candidates) else []
+    return train_in_lockstep(stack, trainees, first.work.dataset, plan, metrics)
+
+
+def _train_alone(objective: KerasObjective, candidate: Candidate) -> dict[str, Any] | BaseException:
+    try:
+        return objective(candidate.params, candidate.context)
+    except (Exception, TrialPruned) as error:
+        return error
+
+
+def _outcomes(
+    objective: KerasObjective, trained: Sequence[tuple[Candidate, Finished]]
+) -> dict[int, dict[str, Any] | BaseException]:
+    tests: dict[int, dict[str, Any]] = {}
+    outcomes: dict[int, dict[str, Any] | BaseException] = {}
+    for one, end in trained:
+        if end.stack is None:
+            assert end.error is not None
+            outcomes[one.number] = end.error
+            continue
+        try:
+            outcome = objective.outcome_of(end.history, one.callbacks)
+        except Exception as error:
+            outcomes[one.number] = error
+            continue
+        if one.work.test is not None:
+            if id(end.stack) not in tests:
+                tests[id(end.stack)] = end.stack.evaluate(one.work.test, EVALUATION_BATCH)
+            scores = tests[id(end.stack)]
+            outcome |= {f"test_{name}": float(values[end.number]) for name, values in scores.items()}
+        outcomes[one.number] = outcome
+    return outcomes
+
+
+def _keep(
+    objective: KerasObjective,
+    trained: Sequence[tuple[Candidate, Finished]],
+    outcomes: Mapping[int, dict[str, Any] | BaseException],
+) -> None:
+    """Keep checkpoints, and the models that may lead: the best first, so that few are made only to be beaten."""
+    ended = [(one, end, outcome) for one, end in trained if isinstance(outcome := outcomes[one.number], dict)]
+    for one, end, _ in ended:
+        if one.context.keeps_checkpoint and objective.may_go_on(one.work.dataset):
+            one.context.keep_checkpoint(one.work.epochs, dump_state(_state(end)))
+    less_is_better = "accuracy" not in objective.metric_names[0]
+    ended.sort(key=lambda each: each[2]["value"][0], reverse=not less_is_better)
+    for one, end, outcome in ended:
+        if one.context.keeps_model(outcome["value"]):
+            model = _built(objective, one)
+            model.optimizer.build(model.trainable_variables)
+            for variable, value in zip(state_variables(model), _state(end), strict=True):
+                variable.assign(value)
+            if (content := model_bytes(model)) is not None:
+                one.context.keep_model(content)
+
+
+def _state(end: Finished) -> list[Any]:
+    assert end.stack is not None
+    return end.stack.states([end.number])[0]
+
+
+def _built(objective: KerasObjective, candidate: Candidate) -> Any:
+    """A candidate's model as it begins."""
+    import keras
+
+    keras.utils.set_random_seed(candidate.context.seed)
+    model = call_with_context(objective.build_model, candidate.params, candidate.context)
+    if not all(layer.built for layer in model._flatten_layers()):
+        Program(model).build(candidate.work.dataset.train)
+    return model
+
+
+def _metrics_of(objective: KerasObjective, candidate: Candidate) -> list[Any]:
+    """The metrics of a candidate's model."""
+    model = _built(objective, candidate)
+    Program(model).build(candidate.work.dataset.train)
+    return list(model.metrics)
+
+
+def _name(callback: Any) -> str:
+    if isinstance(callback, Mapping):
+        return str(next(iter(callback)))
+    return getattr(callback, "__name__", type(callback).__name__)

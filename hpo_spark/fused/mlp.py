@@ -1,0 +1,71 @@
+"""The built-in model's whole space as one family."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpo_spark.errors import CannotFuse
+from hpo_spark.fused.family import Candidate, Params
+from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks
+from hpo_spark.fused.network import ELEMENTWISE
+from hpo_spark.fused.perceptrons import Perceptrons
+from hpo_spark.objectives.mlp import Perceptron, n_outputs, read_params
+
+if TYPE_CHECKING:
+    from hpo_spark.objectives.keras import KerasObjective
+
+__all__ = ["Mlps"]
+
+# Members are padded to the widest hidden layer among them: up to this width that costs little, and above it members
+# are put together with those of the same power of two.
+_NARROW = 32
+
+
+class Mlps:
+    """Models of `hpo_spark.objectives.mlp.build_model`."""
+
+    def why_alone(self, objective: KerasObjective, params: Params) -> str | None:
+        """Why a configuration must be trained alone."""
+        if objective.jit_compile:
+            return "XLA compiles a training for each shape"
+        others = [name for name in read_params(params).activations if name not in ELEMENTWISE]
+        return f"the activation {others[0]} does not look at each unit alone" if others else None
+
+    def key(self, params: Params) -> Hashable:
+        """The number of classes, where it is a parameter."""
+        return read_params(params).n_classes
+
+    def begin(
+        self, objective: KerasObjective, candidates: Sequence[Candidate]
+    ) -> Iterator[tuple[Sequence[Candidate], Perceptrons]]:
+        """A stack for each range of widths."""
+        dataset = candidates[0].work.dataset
+        groups: dict[int, list[tuple[Candidate, Perceptron]]] = defaultdict(list)
+        for candidate in candidates:
+            model = read_params(candidate.params)
+            if dataset.n_classes is not None and n_outputs(model, dataset) < dataset.n_classes:
+                raise CannotFuse("there are more classes in the data than n_classes")
+            groups[_width_class(model)].append((candidate, model))
+        for group in groups.values():
+            for pairs in in_stacks(group, max(_n_bytes(model, dataset.input_shape, dataset) for _, model in group)):
+                those, models = zip(*pairs, strict=True)
+                contexts = [candidate.context for candidate in those]
+                seeds = [context.seed for context in contexts]
+                yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed)
+
+    def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
+        """An estimate from the params and the shape of an input."""
+        return _n_bytes(read_params(params), input_shape, None)
+
+
+def _n_bytes(model: Perceptron, input_shape: Sequence[int], dataset: Any) -> int:
+    return bytes_of_perceptron(model, math.prod(input_shape), n_outputs(model, dataset))
+
+
+def _width_class(model: Perceptron) -> int:
+    """0 for narrow ones, and the power of two that the widest layer needs for others."""
+    widest = max((0, *model.units))
+    return 0 if widest <= _NARROW else (widest - 1).bit_length()

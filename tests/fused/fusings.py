@@ -1,0 +1,384 @@
+"""What the tests of fused training do inside a trial process."""
+
+import contextlib
+
+import numpy as np
+
+
+def dataset(kind="classes", weighted=False, rows=260, n_features=6, dtype="uint8"):
+    from hpo_spark.data import Dataset, Part
+
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 256, (rows, n_features)).astype("uint8")
+    total = x[:, :4].sum(axis=1) / 255.0
+    y = {
+        "classes": (total * 0.999).astype("int64"),
+        "shares": np.eye(4)[(total * 0.999).astype("int64")],
+        "number": total - 2,
+        "numbers": np.stack([total - 2, x[:, 0] / 255.0], axis=1),
+    }[kind]
+    weight = rng.uniform(0.5, 1.5, rows) if weighted else None
+    whole = Part(x, y, weight, 255.0) if dtype == "uint8" else Part((x / 255.0).astype(dtype), y, weight)
+    return Dataset(whole.take(slice(0, 200)), whole.take(slice(200, 230)), whole.take(slice(230, None)))
+
+
+def objective(build_model=None, data=None, **options):
+    from hpo_spark import KerasObjective
+    from hpo_spark.objectives.mlp import build_model as mlp
+
+    options = {"metric": "val_loss", "epochs": 10, "batch_size": 10, **options}
+    return KerasObjective(build_model or mlp, data or dataset(), **options)
+
+
+def context_of(objective, number, params, **options):
+    from hpo_spark import Trial
+    from hpo_spark.objectives.context import Context
+
+    fidelity = options.pop("fidelity", None)
+    return Context(Trial(number, params, seed=100 + number, fidelity=fidelity), 7, objective.data.load, **options)
+
+
+@contextlib.contextmanager
+def precision(floatx):
+    import keras
+
+    before = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+def together(objective, members, **options):
+    contexts = [context_of(objective, number, params, **options) for number, params in enumerate(members)]
+    return objective.evaluate_many([dict(params) for params in members], contexts), contexts
+
+
+def alone(objective, members, **options):
+    """What the objective makes of each member by itself, and what its context has of it."""
+    outcomes, contexts = [], []
+    for number, params in enumerate(members):
+        context = context_of(objective, number, params, **options)
+        try:
+            outcomes.append(objective(dict(params), context))
+        except Exception as error:
+            outcomes.append(error)
+        contexts.append(context)
+    return outcomes, contexts
+
+
+def far(outcome, other):
+    """The largest difference between two outcomes, relative to the second's numbers; accuracies as they are."""
+    import keras
+
+    assert outcome.keys() == other.keys(), (outcome, other)
+    distance = 0.0
+    for name, value in other.items():
+        if "accuracy" in name and keras.config.floatx() == "float32":
+            continue  # a row between two classes may fall to either
+        one, two = np.atleast_1d(outcome[name]).astype(float), np.atleast_1d(value).astype(float)
+        scale = 1.0 if "accuracy" in name else np.maximum(np.abs(two), 1e-12)
+        same = (one == two) | (np.isnan(one) & np.isnan(two))
+        distance = max(distance, float(np.max(np.where(same, 0.0, np.abs(one - two) / scale))))
+    return distance
+
+
+def distances(members, floatx, data=None, **options):
+    """For each member how far its outcome together is from that alone, and what its loss came to alone."""
+    import keras
+
+    with precision(floatx):
+        found = objective(data=dataset(**(data or {})), **options)
+        keras.backend.clear_session()
+        outcomes, contexts = together(found, members)
+        expected, expected_contexts = alone(found, members)
+        rows = []
+        for one, other, context, its_context in zip(outcomes, expected, contexts, expected_contexts, strict=True):
+            curve = far({"curve": [value for _, value in context.curve]}, {"curve": [v for _, v in its_context.curve]})
+            rows.append((max(far(one, other), curve), other["loss"], its_context.curve[0][1]))
+    return rows
+
+
+# --- models of a user's own
+
+
+def with_normalization(params):
+    import keras
+
+    layers = keras.layers
+    penalty = keras.regularizers.L2(params["l2"])
+    model = keras.Sequential(
+        [
+            *(keras.Input((6,)), layers.Dense(12, "tanh"), layers.BatchNormalization()),
+            *(layers.Dropout(params["dropout"]), layers.Dense(4, "softmax", kernel_regularizer=penalty)),
+        ]
+    )
+    optimizer = keras.optimizers.AdamW(params["rate"], beta_1=params["beta"], weight_decay=params["decay"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def with_embedding(params):
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            *(keras.Input((6,), dtype="int32"), layers.Embedding(256, 4), layers.GlobalAveragePooling1D()),
+            *(layers.Dense(6, "tanh"), layers.Dense(4, "softmax")),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(params["rate"], momentum=params["beta"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def residual(params):
+    import keras
+
+    layers = keras.layers
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(10)(inputs)
+    for _ in range(5):
+        penalty = keras.regularizers.L1L2(params["l2"] / 100, params["l2"])
+        inner = layers.Dense(10, "relu", kernel_regularizer=penalty)(layers.LayerNormalization()(hidden))
+        hidden = layers.Add()([hidden, inner])
+    model = keras.Model(inputs, layers.Dense(4, "softmax")(hidden))
+    optimizer = keras.optimizers.SGD(params["rate"], params["beta"], nesterov=True, weight_decay=params["decay"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def convolution(params):
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            *(keras.Input((6,)), layers.Reshape((3, 2, 1)), layers.Conv2D(2, 2, activation="relu")),
+            *(layers.Flatten(), layers.Dense(4, "softmax")),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(params["rate"]), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+USERS = [
+    {"rate": 0.01, "beta": 0.9, "l2": 1e-3, "dropout": 0.2, "decay": 0.01},
+    {"rate": 0.02, "beta": 0.8, "l2": 1e-2, "dropout": 0.4, "decay": 0.1},
+    {"rate": 0.004, "beta": 0.5, "l2": 1e-4, "dropout": 0.1, "decay": 0.02},
+]
+MODELS = {"normalization": with_normalization, "embedding": with_embedding, "residual": residual}
+
+
+def distances_of_model(name, members, floatx):
+    """The same for a user's model; with dropout the members that train alone draw what a stack draws."""
+    from hpo_spark.fused import template
+
+    build = MODELS[name]
+
+    def seeded(params):
+        model = build(params)
+        states = [one for one in model.variables if one.path.endswith("seed_generator_state")]
+        for layer, state in enumerate(states):
+            state.assign([template.derive_seed(7, template._LAYER_STREAM, layer), 0])
+        return model
+
+    with precision(floatx):
+        data = dataset(dtype="uint8" if name == "embedding" else floatx)
+        if name == "embedding":
+            data = dataset_of_numbers(data)
+        found = objective(build, data)
+        outcomes, _ = together(found, members)
+        expected, _ = alone(objective(seeded, data), members)
+        return [(far(one, other), other["loss"]) for one, other in zip(outcomes, expected, strict=True)]
+
+
+def dataset_of_numbers(data):
+    from dataclasses import replace
+
+    parts = (replace(part, divisor=None, x=part.x.astype("int32")) for part in (data.train, data.validation, data.test))
+    return type(data)(*parts)
+
+
+def distances_with_dropout(members, floatx):
+    """For the built-in model: members that train alone drop what a group drops."""
+    import keras
+    import tensorflow as tf
+
+    from hpo_spark.fused.network import dropout_seeds
+    from hpo_spark.objectives import mlp
+
+    class Shared(keras.layers.Dropout):
+        seed_of_group = 0
+
+        def build(self, shape):
+            self.step = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False)
+
+        def call(self, inputs, training=False):
+            if not training:
+                return inputs
+            n_rows, n_units = tf.shape(inputs)[0], inputs.shape[1]
+            seed = tf.stack([tf.constant(self.seed_of_group, tf.int64), self.step.value])
+            drawn = tf.transpose(tf.random.stateless_uniform((n_units, n_rows), seed, dtype=inputs.dtype))
+            self.step.assign_add(1)
+            return tf.where(drawn >= self.rate, inputs / (1 - self.rate), 0.0)
+
+    def build_model(params, context=None):
+        seeds = dropout_seeds(7, 8)
+        before = keras.layers.Dropout
+        keras.layers.Dropout = Shared
+        try:
+            model = mlp.build_model(params, context)
+        finally:
+            keras.layers.Dropout = before
+        layer = -1
+        for one in model.layers:
+            if isinstance(one, Shared):
+                one.seed_of_group = seeds[layer]
+            elif isinstance(one, keras.layers.Dense):
+                layer += 1
+        return model
+
+    with precision(floatx):
+        outcomes, _ = together(objective(), members)
+        expected, _ = alone(objective(build_model), members)
+        return [(far(one, other), other["loss"]) for one, other in zip(outcomes, expected, strict=True)]
+
+
+# --- what becomes of each member
+
+
+def callbacks_alone_and_together(callbacks, members, build_model=None):
+    """How far the outcomes are apart, and the epochs that each took together."""
+    found = objective(build_model, callbacks=callbacks, epochs=12)
+    outcomes, _ = together(found, members)
+    expected, _ = alone(found, members)
+    pairs = zip(outcomes, expected, strict=True)
+    return [far(one, other) for one, other in pairs], [one["epochs"] for one in outcomes]
+
+
+def with_troubles(members, pruned, failing):
+    """Curves and ends of members of which one is pruned after two epochs, and another cannot report its third."""
+    from hpo_spark.errors import TrialPruned
+
+    found = objective(epochs=4)
+    contexts = []
+    for number, params in enumerate(members):
+
+        def on_report(curve, number=number):
+            if number == pruned and len(curve) == 2:
+                raise TrialPruned("others are better")
+            if number == failing and len(curve) == 3:
+                raise OSError("no space left")
+
+        contexts.append(context_of(found, number, params, on_report=on_report))
+    outcomes = found.evaluate_many(members, contexts)
+    expected, expected_contexts = together(found, members)
+    pairs = zip(outcomes, expected, strict=True)
+    ends = [type(one).__name__ if isinstance(one, BaseException) else far(one, other) for one, other in pairs]
+    curves = [len(context.curve) for context in contexts]
+    lengths = [len(context.curve) for context in expected_contexts]
+    return ends, curves, contexts[pruned].pruned, lengths
+
+
+def models_and_checkpoints(build_model, members, **options):
+    """How far predictions of kept models and states of checkpoints are from those of models that trained alone."""
+    import io
+    import tempfile
+
+    import keras
+
+    from hpo_spark.objectives.training import read_state
+
+    found = objective(build_model, **options)
+    keeps = {"keeps": lambda values: True, "keeps_checkpoint": True, "fidelity": 5}
+    outcomes, contexts = together(found, members, **keeps)
+    _, expected = alone(found, members, **keeps)
+    distance = []
+    for outcome, context, its in zip(outcomes, contexts, expected, strict=True):
+        assert context.kept_checkpoint.step == its.kept_checkpoint.step == 5
+        states = zip(*(read_state(one.kept_checkpoint.content) for one in (context, its)), strict=True)
+        pairs = [(one.astype(float), other.astype(float)) for one, other in states]
+        with tempfile.TemporaryDirectory() as folder:
+            predictions = []
+            for number, content in enumerate((context.model, its.model)):
+                path = f"{folder}/{number}.keras"
+                io.FileIO(path, "w").write(content)
+                model = keras.models.load_model(path)
+                part = context.data.test
+                predictions.append(model.predict(part.inputs(), verbose=0))
+                loss = model.evaluate(part.inputs(), part.y, verbose=0)[0]
+                if "test_loss" in outcome:
+                    pairs.append((np.array(loss), np.array(outcome["test_loss"])))
+        pairs.append(tuple(predictions))
+        distance.append(max(float(np.max(np.abs(one - other), initial=0)) for one, other in pairs))
+    return distance
+
+
+def keeps_few(members):
+    """How many models are made where one that another beats is not kept."""
+    found = objective(epochs=2)
+    known = []
+
+    def keeps(values):
+        if known and min(known) <= values[0]:
+            return False
+        known.append(values[0])
+        return True
+
+    _, contexts = together(found, members, keeps=keeps)
+    return sum(context.model is not None for context in contexts)
+
+
+def reason_against(build_model, members, **options):
+    from hpo_spark.errors import CannotFuse
+
+    try:
+        outcomes, _ = together(objective(build_model, **options), members)
+    except CannotFuse as error:
+        return str(error)
+    return outcomes
+
+
+def mixed(members):
+    """Ends of members of which two have a structure of their own each."""
+    import keras
+
+    def build_model(params):
+        model = keras.Sequential([keras.Input((6,)), *(keras.layers.Dense(4) for _ in range(int(params["depth"])))])
+        model.add(keras.layers.Dense(4, "softmax"))
+        model.compile(keras.optimizers.SGD(params["rate"]), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    found = objective(build_model, epochs=2)
+    outcomes, _ = together(found, members)
+    expected, _ = alone(found, members)
+    return [far(one, other) for one, other in zip(outcomes, expected, strict=True)]
+
+
+def programs_of(*groups, build_model=None):
+    """How many loops are compiled for each of some groups, one after the other."""
+    from hpo_spark import fused
+    from hpo_spark.fused import models, program
+
+    fused.forget_fused_programs()
+    counts = []
+    for members in groups:
+        before = {id(one) for one in [*program._kept.values(), *models._kept.values()]}
+        together(objective(build_model, epochs=1), members)
+        after = {id(one) for one in [*program._kept.values(), *models._kept.values()]}
+        counts.append(len(after - before))
+    return counts
+
+
+def too_little_gain(members):
+    """Why models are not trained together that are large enough to be tried, where no gain suffices."""
+    from hpo_spark.fused import gain
+
+    threshold, gain._MIN_GAIN = gain._MIN_GAIN, 1e9
+    try:
+        return reason_against(None, members, batch_size=100)
+    finally:
+        gain._MIN_GAIN = threshold

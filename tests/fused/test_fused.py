@@ -1,0 +1,206 @@
+"""Models that train as one program against each alone, with `KerasObjective`. All of it runs in one trial process."""
+
+import fusings
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpo_spark import KerasObjective, ProcessExecutor
+from hpo_spark.fused import memory, why_alone
+from hpo_spark.fused.network import ELEMENTWISE
+from hpo_spark.objectives.mlp import build_model
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessExecutor(1) as executor:
+        yield executor
+
+
+def in_trial_process(pool, function, *arguments, **options):
+    return pool.submit(function, *arguments, **options).result(timeout=280)
+
+
+MLPS = [
+    {"hidden_layers": 2, "hidden_units": [7, 3], "learning_rate": 0.01, "l2": 1e-3},
+    {"hidden_layers": 0, "optimizer": "sgd", "learning_rate": 0.1},
+    {"hidden_layers": 3, "hidden_units": 5, "activation": ["tanh", "sigmoid", "elu"], "optimizer": "rmsprop"},
+    {"hidden_units": 4, "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
+    {"hidden_units": 9, "optimizer": "sgd", "learning_rate": 0.02, "momentum": 0.5, "activation": "softplus"},
+]
+
+mlps = st.builds(
+    lambda units, activations, **others: {
+        "hidden_layers": len(units),
+        **{f"hidden_units_{layer}": width for layer, width in enumerate(units, 1)},
+        **{f"activation_{layer}": name for layer, name in enumerate(activations[: len(units)], 1)},
+        **others,
+    },
+    units=st.lists(st.integers(1, 40), max_size=3),
+    activations=st.lists(st.sampled_from(sorted(ELEMENTWISE - {"exponential"})), min_size=3, max_size=3),
+    l2=st.sampled_from([0.0, 1e-4, 1e-2]),
+    optimizer=st.sampled_from(["sgd", "adam", "rmsprop"]),
+    learning_rate=st.floats(-4, -1.3).map(lambda exponent: 10.0**exponent),
+    momentum=st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95]),
+    nesterov=st.booleans(),
+)
+groups = st.lists(mlps, min_size=1, max_size=6)
+data = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["classes", "shares", "number", "numbers"]), "weighted": st.booleans()}
+)
+quiet = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
+def check_group(pool, members, data, batch_size, floatx):
+    found = in_trial_process(pool, fusings.distances, members, floatx, data, batch_size=batch_size)
+    if floatx == "float64":
+        assert [row for row in found if not row[0] < 1e-6] == []
+    else:
+        assert [row for row in found if row[1] < row[2] and not row[0] < 1e-3] == []
+
+
+def test_members_train_as_each_alone_and_one_that_is_no_number_any_more_disturbs_nobody(pool):
+    broken = {"hidden_layers": 2, "hidden_units": 6, "activation": "exponential", "optimizer": "sgd"}
+    members = [*MLPS, {**broken, "learning_rate": 1e6, "momentum": 0.9}]
+    *found, last = in_trial_process(pool, fusings.distances, members, "float64")
+    assert [row for row in found if not row[0] < 1e-6] == []
+    assert last[1] != last[1]  # not a number, together as alone
+    assert last[0] < 1e-6
+
+
+@pytest.mark.parametrize("floatx", ["float32", pytest.param("float64", marks=pytest.mark.long)])
+@settings(max_examples=1, **quiet)
+@given(members=groups, data=data, batch_size=st.sampled_from([7, 10]))
+def test_some_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx):
+    check_group(pool, members[:2], data, batch_size, floatx)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("floatx", ["float64", "float32"])
+@settings(max_examples=40, **quiet)
+@given(members=groups, data=data, batch_size=st.sampled_from([7, 10, 32]))
+def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx):
+    check_group(pool, members, data, batch_size, floatx)
+
+
+@pytest.mark.long
+def test_dropout_is_of_the_same_masks_for_all_members(pool):
+    members = [{**MLPS[0], "dropout": [0.3, 0.0]}, {**MLPS[2], "dropout": 0.5}, {**MLPS[3], "dropout": 0.1}, MLPS[4]]
+    found = in_trial_process(pool, fusings.distances_with_dropout, members, "float64")
+    # In a layer that is not Keras' own the objective leaves rates as Keras compiles them, in single precision.
+    assert max(far for far, _ in found) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "floatx"),
+    [
+        ("normalization", "float64"),
+        *(
+            pytest.param(name, floatx, marks=pytest.mark.long)
+            for name in sorted(fusings.MODELS)
+            for floatx in ("float64", "float32")
+        ),
+    ],
+)
+def test_models_of_a_user_train_as_each_alone(pool, name, floatx):
+    found = in_trial_process(pool, fusings.distances_of_model, name, fusings.USERS, floatx)
+    assert [row for row in found if not row[0] < (1e-6 if floatx == "float64" else 1e-3)] == []
+
+
+def test_each_member_has_its_own_callbacks(pool):
+    callbacks = [
+        {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 0.02, "restore_best_weights": True}},
+        {"reduce_lr_on_plateau": {"monitor": "val_accuracy", "patience": 1, "factor": 0.5}},
+    ]
+    distances, epochs = in_trial_process(pool, fusings.callbacks_alone_and_together, callbacks, MLPS[1:4])
+    assert max(distances) < 1e-3
+    assert len(set(epochs)) > 1
+
+
+def test_a_member_that_is_pruned_or_fails_leaves_the_others_as_they_are(pool):
+    ends, curves, pruned, lengths = in_trial_process(pool, fusings.with_troubles, MLPS, 1, 3)
+    assert pruned == "others are better"
+    assert (ends[1], ends[3]) == ("TrialPruned", "OSError")
+    assert max(ends[number] for number in (0, 2, 4)) < 1e-5
+    assert curves == [4, 2, 4, 3, 4] and lengths == [4] * 5
+
+
+@pytest.mark.parametrize(
+    "build_model",
+    [None, pytest.param(fusings.residual, marks=pytest.mark.long)],
+    ids=["mlp", "residual"],
+)
+def test_kept_models_and_checkpoints_are_those_of_each_alone(pool, build_model):
+    members = MLPS[::2] if build_model is None else fusings.USERS
+    found = in_trial_process(pool, fusings.models_and_checkpoints, build_model, members, test_every_trial=True)
+    assert max(found) < 1e-3
+
+
+def test_only_models_that_lead_are_made(pool):
+    assert in_trial_process(pool, fusings.keeps_few, MLPS) == 1
+
+
+def test_programs_serve_groups_of_other_sizes(pool):
+    wider = [{**member, "learning_rate": 0.007} for member in MLPS] + [{**MLPS[0], "hidden_units": [12, 30]}]
+    assert in_trial_process(pool, fusings.programs_of, MLPS, wider) == [1, 0]
+    again = [{**member, "rate": 0.03} for member in fusings.USERS]
+    model = fusings.with_embedding
+    assert in_trial_process(pool, fusings.programs_of, fusings.USERS, again, fusings.USERS[:2], build_model=model) == [
+        1,
+        0,
+        1,
+    ]
+
+
+def test_what_tensorflow_cannot_stack_is_said_before_anything_is_trained(pool):
+    reason = in_trial_process(pool, fusings.reason_against, fusings.convolution, fusings.USERS)
+    assert "TensorFlow cannot vectorize the model" in reason
+
+
+@pytest.mark.long
+def test_models_without_company_train_alone(pool):
+    members = [{"rate": 0.1, "depth": depth} for depth in (1.0, 2.0, 1.0, 3.0)]
+    assert max(in_trial_process(pool, fusings.mixed, members)) < 1e-3
+
+
+def test_large_models_are_tried_first(pool):
+    members = [{"hidden_layers": 2, "hidden_units": units} for units in (190, 200)]
+    reason = in_trial_process(pool, fusings.too_little_gain, members)
+    assert "times as fast among 2 as alone" in reason
+
+
+def test_a_key_needs_neither_models_nor_data():
+    objective = KerasObjective(build_model, data="nowhere.npz", epochs=5)
+    keys = [objective.fuse_key(params) for params in MLPS]
+    assert keys[0] is not None and set(keys) == {keys[0]}
+    assert objective.fuse_key({"epochs": 6}) != keys[0] != objective.fuse_key({"batch_size": 8})
+    assert objective.fuse_key({"n_classes": 3}) != keys[0]
+    own = KerasObjective(fusings.residual, data="nowhere.npz")
+    assert own.fuse_key({"rate": 0.1, "units": 3}) == own.fuse_key({"rate": 0.2, "units": 3})
+    assert own.fuse_key({"rate": 0.1, "units": 3}) != own.fuse_key({"rate": 0.1, "units": 4})
+
+
+def test_the_memory_of_a_group_is_told_before_and_bounded():
+    objective = KerasObjective(build_model, data="digits")
+    small, large = (objective.fuse_bytes({"hidden_units": units}) for units in (8, 1024))
+    n_weights = 64 * 1024 + 1024 + 1024 * 10 + 10
+    assert 0 < small < large / 20 and large > 4 * 4 * n_weights
+    assert KerasObjective(fusings.residual, data="digits").fuse_bytes({"rate": 0.1}) > 0
+    assert [*memory.in_stacks(range(5), 1)] == [range(5)]
+    assert [*memory.in_stacks(range(5), memory._MAX_STACK_BYTES // 2)] == [range(1), range(1, 3), range(3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("options", "params", "words"),
+    [
+        ({"callbacks": [{"tensorboard": {"log_dir": "logs"}}]}, {}, "the callback tensorboard"),
+        ({"callbacks": [lambda params: None]}, {}, "the callback <lambda>"),
+        ({"jit_compile": True}, {}, "XLA"),
+        ({}, {"activation": "softmax", "hidden_layers": 1}, "softmax"),
+    ],
+)
+def test_why_a_trial_is_trained_alone(options, params, words):
+    objective = KerasObjective(build_model, data="digits", **options)
+    assert words in why_alone(objective, params)
+    assert objective.fuse_key(params) is None
