@@ -203,18 +203,32 @@ def _time_loop(epochs: int, sample: Sequence[int]) -> tuple[float, float]:
     return seconds * N_POINTS / SLOTS, cpu_s / len(points) * N_POINTS
 
 
-def _flop_rate() -> float:
-    """Operations a second of one core in a product of float32 matrices, the best of some."""
+def _flop_rate(n_inputs: int = 784, n_units: int = 270, batch: int = 32) -> float:
+    """Operations a second of one core in the matrix products of a step's first layers, side by side; the best of some.
+
+    These are most of the arithmetic, and as fast as batches of this size allow.
+    """
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    size, rates = 1024, []
-    matrix = tf.random.stateless_normal((size, size), [1, 2])
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
-    for _ in range(20):
+    x = tf.random.stateless_normal((batch, n_inputs), [1, 2])
+    gradient = tf.random.stateless_normal((batch, n_units), [3, 4])
+    n_steps, rates = 500, []
+
+    @tf.function
+    def steps(weights: Any) -> Any:
+        def step(number: Any, weights: Any) -> tuple[Any, Any]:
+            outputs = tf.matmul(x, weights)
+            return number + 1, tf.matmul(x, outputs + gradient, transpose_a=True)
+
+        return tf.while_loop(lambda number, _: number < n_steps, step, (0, weights), parallel_iterations=1)[1]
+
+    weights = tf.zeros((n_inputs, n_units))
+    steps(weights)
+    for _ in range(5):
         begin = time.process_time()
-        product().numpy()
-        rates.append(2 * size**3 / (time.process_time() - begin))
+        steps(weights).numpy()
+        rates.append(n_steps * 2 * 2 * batch * n_inputs * n_units / (time.process_time() - begin))
     return max(rates)
 
 
