@@ -95,15 +95,14 @@ def test_an_interrupted_search_and_one_that_times_out_leave_no_process_and_go_on
     def processes_at_the_gate():
         wait_for(lambda: waits.exists() or run.poll() is not None, log)
         assert run.poll() is None, log.read_text()[-8000:]
-        found = airflow.spark_processes()
-        waits.unlink()
-        return found
+        return airflow.spark_processes()
 
     try:
         first = processes_at_the_gate()
         (driver,) = (process for process in first if is_driver(process))
         driver.terminate()
         wait_for(lambda: none_lives(first), log)
+        waits.unlink()  # whoever waits from here on belongs to the second try
 
         second = processes_at_the_gate()
         ended = {trial.number: trial for trial in read_record(airflow.run_folder(dag)).ended}
