@@ -47,7 +47,7 @@ class Airflow:
             _MARK: self.mark,
         }
 
-    def call(self, *words, minutes=5):
+    def call(self, *words, minutes=10):
         """Run a program of Airflow's environment to its end."""
         return subprocess.run(
             [BIN / words[0], *words[1:]],
