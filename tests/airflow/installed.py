@@ -47,7 +47,7 @@ class Airflow:
             _MARK: self.mark,
         }
 
-    def call(self, *words, minutes=5):
+    def call(self, *words, minutes=10):
         """Run a program of Airflow's environment to its end."""
         return subprocess.run(
             [BIN / words[0], *words[1:]],
@@ -86,10 +86,9 @@ class Airflow:
 
     def xcom(self, dag, task):
         """What a task of a DAG's last run returned."""
-        found = {name: json.loads(value) for name, key, value in self._select("task_id, key, value", "xcom", dag)
-                 if key == "return_value"}  # fmt: skip
-        value = found[task]
-        return json.loads(value) if isinstance(value, str) else value
+        rows = self._select("task_id, key, value", "xcom", dag)
+        (value,) = (value for name, key, value in rows if (name, key) == (task, "return_value"))
+        return json.loads(value) if isinstance(value, str) else value  # SQLite makes a number of a number's JSON
 
     def run_folder(self, dag):
         """Where the search of a DAG's last run is."""

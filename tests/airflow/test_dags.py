@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from installed import HERE, ROOT
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 STUDY = """\
 study: {name: digits, seed: 1, max_trials: 30}

@@ -1,6 +1,7 @@
 """How searches end that do not succeed: what is tried again, and what is left behind."""
 
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from installed import ROOT
 
 from hpo_spark.journal import read_record
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
 STUDY = """\
 study: {{seed: 1, max_trials: 8}}
@@ -85,7 +86,6 @@ def test_in_cluster_mode_the_run_folder_tells(airflow, folder):
     assert "is not tried again: no trial succeeded" in done.stdout
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("dag", ["submitted", "local"])
 def test_an_interrupted_search_and_one_that_times_out_leave_no_process_and_go_on(airflow, folder, dag):
     log, waits = folder / "log", folder / "waits"
@@ -94,29 +94,27 @@ def test_an_interrupted_search_and_one_that_times_out_leave_no_process_and_go_on
     def processes_at_the_gate():
         wait_for(lambda: waits.exists() or run.poll() is not None, log)
         assert run.poll() is None, log.read_text()[-8000:]
-        found = airflow.spark_processes()
-        waits.unlink()
-        return found
+        return airflow.spark_processes()
 
     try:
         first = processes_at_the_gate()
         (driver,) = (process for process in first if is_driver(process))
         driver.terminate()
         wait_for(lambda: none_lives(first), log)
+        waits.unlink()  # whoever waits from here on belongs to the second try
 
         second = processes_at_the_gate()
         ended = {trial.number: trial for trial in read_record(airflow.run_folder(dag)).ended}
+        run.send_signal(signal.SIGALRM)  # the alarm of the task's execution_timeout, before its time
         wait_for(lambda: none_lives(second), log)
-        assert "Process timed out" in log.read_text()
+        wait_for(lambda: "Process timed out" in log.read_text(), log)
 
         (folder / "open").touch()
-        assert run.wait(timeout=240) == 0, log.read_text()[-8000:]
+        assert run.wait(timeout=400) == 0, log.read_text()[-8000:]
     finally:
         run.kill()
         run.wait()
-    state, tries = airflow.tasks(dag)["search"]
-    assert state == "success"
-    assert tries >= 3
+    assert airflow.tasks(dag)["search"] == ("success", 3)
     record = read_record(airflow.run_folder(dag))
     completed = {trial.number: trial for trial in record.ended}
     assert sorted(completed) == list(range(8))
@@ -138,7 +136,7 @@ def none_lives(processes):
 
 
 def wait_for(condition, log):
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while not condition():
         assert time.monotonic() < deadline, log.read_text()[-8000:]
         time.sleep(0.1)

@@ -7,7 +7,7 @@ from hpo_spark_search import local_search, submitted_search
 
 FOLDER = os.environ["HPO_SPARK_TEST_FOLDER"]
 DEFAULTS = {"study_file": f"{FOLDER}/study.yaml", "runs": f"{FOLDER}/runs"}
-PATIENCE = {"retries": 6, "retry_delay": timedelta(seconds=1), "execution_timeout": timedelta(seconds=45)}
+PATIENCE = {"retries": 3, "retry_delay": timedelta(seconds=1), "execution_timeout": timedelta(minutes=30)}
 CONF = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"}
 
 submitted = submitted_search("submitted", DEFAULTS, conf=CONF, **PATIENCE)
