@@ -45,6 +45,7 @@ EXTRAS["bench"] = [
 ]
 EXTRAS["dev"] = [
     "hypothesis>=6.100",
+    "kubernetes-validate>=1.30",
     "matplotlib>=3.8",
     "mlflow>=2.10",  # its server
     "moto[server]>=5",
@@ -60,6 +61,7 @@ EXTRAS["dev"] = [
     "tensorboard>=2.16",
     "types-PyYAML",
     "types-psutil",
+    "venv-pack>=0.2",
 ]
 
 setup(

@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
-import site
 import sys
-import sysconfig
 import textwrap
 from hashlib import blake2b
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
+from hpo_spark.modules import held_modules, is_users
+
 __all__ = ["fingerprint"]
-
-_INSTALLED = tuple(
-    os.path.realpath(folder)
-    for folder in {*sysconfig.get_paths().values(), *site.getsitepackages(), str(Path(__file__).parent)}
-)
-
 
 def fingerprint(objective: Any) -> dict[str, str]:
     """The fingerprints of an objective.
@@ -48,34 +41,15 @@ def _code_of(function: Any) -> str | None:
     owner = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
     module = sys.modules.get(getattr(owner, "__module__", "") or "")
     if module is not None and module.__name__ != "__main__":
-        if not _is_users(module):
+        if not is_users(module):
             return None
-        texts = [_normal(Path(found.__file__ or "").read_text(encoding="utf-8")) for found in _beside(module)]
+        texts = [_normal(Path(found.__file__ or "").read_text(encoding="utf-8")) for found in held_modules(module)]
         return _digest("\n".join(texts).encode())
     try:
         return _digest(_normal(textwrap.dedent(inspect.getsource(owner))).encode())
     except (OSError, TypeError, SyntaxError):  # typed into an interpreter
         code = getattr(owner, "__code__", None)
         return None if code is None else _digest(repr(_instructions(code)).encode())
-
-
-def _is_users(module: ModuleType) -> bool:
-    """Whether a module is a file that is not installed."""
-    path: str | None = getattr(module, "__file__", None)
-    return path is not None and path.endswith(".py") and not os.path.realpath(path).startswith(_INSTALLED)
-
-
-def _beside(module: ModuleType) -> list[ModuleType]:
-    """A user's module and the user's modules whose contents it holds, in the order of their names."""
-    found = {module.__name__: module}
-    waiting = [module]
-    while waiting:
-        for value in vars(waiting.pop()).values():
-            other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", "") or "")
-            if other is not None and other.__name__ not in {*found, "__main__"} and _is_users(other):
-                found[other.__name__] = other
-                waiting.append(other)
-    return [found[name] for name in sorted(found)]
 
 
 def _normal(source: str) -> str:

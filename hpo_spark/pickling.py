@@ -31,6 +31,7 @@ __all__ = [
     "load_item",
     "loads",
     "send_by_value",
+    "try_send_by_value",
 ]
 
 # A worker unpickles a function up to this size for each call, so that none sees what another left in its variables; a
@@ -77,6 +78,15 @@ def dump_task(function: Callable[..., Any]) -> bytes:
 def send_by_value(module: ModuleType) -> None:
     """Have what a module defines travel with whatever uses it: workers need not have the module."""
     cloudpickle.register_pickle_by_value(module)
+
+
+def try_send_by_value(module: ModuleType) -> None:
+    """The same, unless the module holds something that cannot travel: workers must then have the module, as ever."""
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        dumps(module)
+    except Exception:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def dump_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:

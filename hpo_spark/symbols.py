@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from hpo_spark.errors import ConfigError
-from hpo_spark.pickling import send_by_value
+from hpo_spark.modules import held_modules
+from hpo_spark.pickling import send_by_value, try_send_by_value
 
 __all__ = ["load_symbol"]
 
@@ -21,7 +22,8 @@ __all__ = ["load_symbol"]
 def load_symbol(reference: str, folders: Sequence[str | os.PathLike[str]] = (".",)) -> Any:
     """Import what a reference names.
 
-    A module given as a file travels to workers by value: it need not be installed there.
+    A module given as a file travels to workers by value, and so do modules of its folder that it imports from at its
+    top: they need not be installed there.
 
     Args:
         reference: ``FILE.py:NAME`` or ``MODULE:NAME``.
@@ -82,4 +84,8 @@ def _load_file(where: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleT
         del sys.modules[name]
         raise
     send_by_value(module)
+    folder = os.path.realpath(path.parent)
+    for other in held_modules(module):
+        if other is not module and Path(os.path.realpath(other.__file__ or "")).is_relative_to(folder):
+            try_send_by_value(other)
     return module

@@ -9,20 +9,24 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from pathlib import Path
 
 import psutil
-import pyspark
+
+from jobs.standalone import MARK, SPARK_HOME, Standalone, end_marked, marked, wait_for
 
 ROOT = Path(__file__).parents[2]
-SPARK_HOME = Path(pyspark.__file__).parent
-MARK = "HPO_SPARK_TEST_CLUSTER"
+# What every process of a cluster finds: this Python and this checkout.
+OURS = {
+    "SPARK_HOME": str(SPARK_HOME),
+    "SPARK_LOCAL_IP": "127.0.0.1",
+    "PYSPARK_PYTHON": sys.executable,
+    "PYTHONPATH": str(ROOT),
+}
 
 _START_S = 90
 _LOGGING = (ROOT / "hpo_spark" / "log4j2.properties").as_uri()
@@ -34,19 +38,6 @@ _QUIET = {
     "spark.driver.memory": "512m",
     "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOGGING}",
 }
-
-
-def environment(mark, **changes):
-    """What every process of a cluster finds: this Python, this checkout, and the mark."""
-    return {
-        **os.environ,
-        "SPARK_HOME": str(SPARK_HOME),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_PYTHON": sys.executable,
-        "PYTHONPATH": str(ROOT),
-        MARK: mark,
-        **changes,
-    }
 
 
 class Cluster:
@@ -98,113 +89,24 @@ class Cluster:
         return psutil.Process(self.executor_of(pid)).ppid()
 
 
-class Standalone(Cluster):
-    """A master and workers; ``url`` is the master's.
+class StandaloneCluster(Cluster, Standalone):
+    """A master and workers, with or without a session."""
 
-    Args:
-        mark: As for `Cluster`.
-        folder: For logs and for what executors write.
-        cores: Of each worker.
-        memory: Of each worker.
-        worker_opts: Java options of the workers, such as their GPUs.
-    """
-
-    def __init__(self, mark, folder, cores=1, memory="1g", worker_opts=""):
-        super().__init__(mark)
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.cores, self.memory, self.worker_opts = cores, memory, worker_opts
-        self.port, self.page = free_port(), free_port()
-        self.url = f"spark://127.0.0.1:{self.port}"
-        self.daemons = []
-        self.workers = []
-
-    def start(self, n_workers):
-        """Start the master and its first workers, and wait until it knows them."""
-        self._start("master", "master.Master", "--port", str(self.port), "--webui-port", str(self.page))
-        wait_for(lambda: self.state() is not None, "the master", _START_S, self._last_words)
-        for _ in range(n_workers):
-            self._start_worker()
-        self._await_workers(n_workers)
-
-    def state(self):
-        """What the master says of itself; None while it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/json/", timeout=5) as answer:
-                return json.load(answer)
-        except (OSError, ValueError):  # while it starts it may answer with nothing
-            return None
-
-    def add_worker(self):
-        """Start one more worker, and wait until the master knows it."""
-        alive = self.n_alive()
-        self._start_worker()
-        self._await_workers(alive + 1)
-
-    def n_alive(self):
-        return sum(worker["state"] == "ALIVE" for worker in (self.state() or {}).get("workers", []))
+    def __init__(self, folder, **options):
+        Standalone.__init__(self, folder, variables=OURS, **options)
+        Cluster.__init__(self, self.mark)
 
     def kill_worker(self, pid=None):
         """SIGKILL for one worker JVM, and its process id; its executors notice and end themselves."""
         return kill_one([worker for worker in self.workers if worker.poll() is None], pid)
 
-    def close(self):
-        """End every process, and collect those that were started here."""
-        end_marked(self.mark)
-        for daemon in self.daemons:
-            daemon.wait()
-
-    def _await_workers(self, n):
-        wait_for(lambda: self.n_alive() == n, f"{n} workers", _START_S, self._last_words)
-
-    def _start_worker(self):
-        name = f"worker-{len(self.workers)}"
-        options = ("--cores", str(self.cores), "--memory", self.memory, "--webui-port", "0")
-        folder = ("--work-dir", str(self.folder / name))
-        self.workers.append(self._start(name, "worker.Worker", *options, *folder, self.url))
-
-    def _start(self, name, role, *options):
-        changes = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_WORKER_OPTS": self.worker_opts}
-        with (self.folder / f"{name}.log").open("wb") as log:
-            daemon = subprocess.Popen(
-                [
-                    SPARK_HOME / "bin" / "spark-class",
-                    f"org.apache.spark.deploy.{role}",
-                    "--host",
-                    "127.0.0.1",
-                    *options,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=environment(self.mark, **changes),
-                start_new_session=True,
-            )
-        self.daemons.append(daemon)
-        return daemon
-
-    def _last_words(self):
-        logs = sorted(self.folder.glob("*.log"))
-        return "\n".join(f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
-
-
-@contextlib.contextmanager
-def daemons(folder, n_workers=2, **options):
-    """A `Standalone` without a session."""
-    cluster = Standalone(uuid.uuid4().hex, folder, **options)
-    try:
-        cluster.start(n_workers)
-        yield cluster
-    finally:
-        cluster.close()
-
 
 @contextlib.contextmanager
 def standalone(folder, n_workers=2, conf=None, env=None, **options):
-    """A `Standalone` with a session on it; ``conf`` goes to the session, ``env`` to the driver's JVM."""
+    """A `StandaloneCluster` with a session on it; ``conf`` goes to the session, ``env`` to the driver's JVM."""
     settings = {"spark.executor.memory": "512m", **(conf or {})}
-    with daemons(folder, n_workers, **options) as cluster, _session(cluster, cluster.url, folder, settings, env):
+    opened = StandaloneCluster(folder, n_workers=n_workers, **options)
+    with opened as cluster, _session(cluster, cluster.url, folder, settings, env):
         if settings.get("spark.dynamicAllocation.enabled") != "true":
             cluster.await_executors(n_workers)
         yield cluster
@@ -252,7 +154,7 @@ def _session(cluster, master, folder, conf, env):
         "A process has one Spark session: run the tests of clusters apart from the others, with -m cluster."
     )
     _end_gateway()
-    with environ(environment(cluster.mark, **(env or {}))):
+    with environ({**os.environ, **OURS, MARK: cluster.mark, **(env or {})}):
         builder = SparkSession.builder.master(master).appName("hpo-spark clusters")
         settings = {
             **_QUIET,
@@ -304,27 +206,6 @@ def _end_gateway():
             gateway.proc.wait()
 
 
-def marked(mark):
-    """The processes that carry a mark, without zombies."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def end_marked(mark):
-    """SIGKILL for all that carry a mark, until there is nobody left."""
-    deadline = time.monotonic() + 30
-    while (left := marked(mark)) and time.monotonic() < deadline:
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, timeout=2)
-    assert not left, left
-
-
 def words(process):
     """The command line of a process; empty where it is gone."""
     try:
@@ -366,16 +247,6 @@ def kill_one(processes, pid=None):
     return victim.pid
 
 
-def wait_for(condition, what, seconds, explain=lambda: ""):
-    """Wait until a condition holds, and return what it said."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}. {explain()}")
-        time.sleep(0.1)
-    return found
-
-
 def most_at_once(spans):
     """How many of these spans of time overlap at most."""
     return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
@@ -392,9 +263,3 @@ def hold(executor, variable, n, seconds=1.0):
     """What ``n`` such tasks say."""
     futures = [executor.submit(held, variable, seconds) for _ in range(n)]
     return [future.result(timeout=90) for future in futures]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -7,7 +7,7 @@ import sys
 
 import psutil
 import pytest
-from cluster import ROOT, SPARK_HOME, daemons, environment, wait_for, words
+from cluster import ROOT, SPARK_HOME, StandaloneCluster, wait_for, words
 
 pytestmark = pytest.mark.cluster
 
@@ -35,21 +35,18 @@ def test_a_signal_ends_the_search_and_every_process_of_its_trials(tmp_path, numb
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "my_objective.py").write_text(OBJECTIVE)
     journal = tmp_path / "run" / "journal.jsonl"
-    with daemons(tmp_path / "cluster") as cluster:
+    with StandaloneCluster(tmp_path / "cluster") as cluster:
         conf = {"spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false"}
         options = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
         program = [str(ROOT / "jobs" / "tune.py"), "run", "study.yaml", "--out", "run"]
         with (tmp_path / "log").open("wb") as log:
-            submitted = subprocess.Popen(
+            submitted = cluster.spawn(
                 [str(SPARK_HOME / "bin" / "spark-submit"), "--master", cluster.url, *options, *program],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=tmp_path,
-                env=environment(cluster.mark),
-                start_new_session=True,
             )
-        cluster.daemons.append(submitted)
         wait_for(
             lambda: journal.exists() and '"tell"' in journal.read_text(), "a trial", 120, (tmp_path / "log").read_text
         )
