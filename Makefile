@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo cluster-demo dist test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -23,6 +23,12 @@ $(STAMP): setup.py
 
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]
 	$(BIN)/hpo-spark run conf/digits.yaml
+
+cluster-demo: $(STAMP)  ## The same on a Spark cluster of this machine, a master and two workers, by spark-submit
+	$(BIN)/python jobs/standalone.py conf/standalone/installed.sh run conf/digits.yaml
+
+dist: $(STAMP)  ## Build what travels to clusters: wheel, zip, packed environment; EXTRAS=keras-cpu,sklearn,report for its contents
+	$(BIN)/python jobs/pack.py $(if $(EXTRAS),--extras $(EXTRAS))
 
 test: $(STAMP)  ## Run the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -20,6 +20,7 @@ from hpo_spark.modules import held_modules, is_users
 
 __all__ = ["fingerprint"]
 
+
 def fingerprint(objective: Any) -> dict[str, str]:
     """The fingerprints of an objective.
 

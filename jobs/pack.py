@@ -2,8 +2,8 @@
 
 - ``hpo_spark-VERSION-py3-none-any.whl`` to install;
 - ``hpo_spark.zip``, the same file under a name that executors import from, for ``--py-files``;
-- ``environment.tar.gz``, a virtual environment with hpo_spark and what its trials need, for ``--archives``. It needs the
-  Python that it was made with at the same path on each host, and Spark's own pyspark, which it does not contain.
+- ``environment.tar.gz``, a virtual environment with hpo_spark and what its trials need, for ``--archives``. Each host
+  must have the Python that it was made with, at the same path, and Spark with its pyspark, which is not in it.
 """
 
 from __future__ import annotations

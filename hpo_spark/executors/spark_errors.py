@@ -37,6 +37,11 @@ def explain(error: Exception, group: str) -> TaskCancelled | TaskNotRun | JobLos
     text = f"{getattr(error, 'java_exception', error)} {type(error).__name__}"
     if re.search(r"\bcancell?ed\b", text.partition("\n")[0]):  # Spark 3 has no SPARK_JOB_CANCELLED
         return TaskCancelled(f"was cancelled at Spark: {first_lines(error)}")
+    if (missing := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)) is not None:
+        return TaskNotRun(
+            f"The Python of the workers has no {missing[1]!r}. Have it travel with the submission (make dist, then "
+            "--py-files hpo_spark.zip, or --archives environment.tar.gz#environment), or install it on all hosts."
+        )
     if "PythonException" in text or "maxResultSize" in text or "spark.rpc.message.maxSize" in text:
         return TaskNotRun(f"Spark could not run the job {group}: {first_lines(error, 40)}")
     failed = re.search(r"failed (\d+) times", text)

@@ -39,6 +39,7 @@ import hpo_spark
 
 def build_estimator(params):
     here = {"hpo_spark": hpo_spark.__file__, "python": sys.executable, "sklearn": sklearn.__file__}
+    here["helpers"] = getattr(sys.modules.get("my_helpers"), "__file__", None)
     with open(params["notes"], "a") as file:
         file.write(json.dumps(here) + "\\n")
     return classifier(params["C"])
@@ -90,7 +91,7 @@ def cluster(dist, tmp_path_factory):
 
 
 def submit(cluster, script, folder, models="my_models.py", **variables):
-    """Run a script of ``conf/standalone`` in a folder with a study; its exit code, its output, and the trials' notes."""
+    """Run a script of ``conf/standalone`` in a folder with a study: exit code, output, and what the trials noted."""
     (folder / "study.yaml").write_text(STUDY.replace("NOTES", str(folder / "notes")).replace("MODELS", models))
     (folder / "notes").touch()
     command = [ROOT / "conf" / "standalone" / script, "run", "study.yaml", "--out", "run"]
@@ -118,10 +119,11 @@ def test_hosts_without_the_package_get_it_as_a_zip_and_my_models_by_value(cluste
     write_models(tmp_path)
     code, log, notes = submit(cluster, "py-files.sh", tmp_path, DIST=dist, PYSPARK_PYTHON=libraries)
     assert_finished(tmp_path, code, log)
-    assert len(notes) >= 8
+    assert len(notes) >= 8  # two folds of four trials
     for note in notes:
         assert is_below(note["hpo_spark"], cluster.folder) and "hpo_spark.zip" in note["hpo_spark"]
         assert is_below(note["sklearn"], libraries.parents[1])
+        assert note["helpers"] is None  # what my_models.py has from there has come with it
 
 
 def test_modules_of_ones_own_travel_in_a_zip_too(cluster, dist, libraries, tmp_path):
@@ -132,27 +134,29 @@ def test_modules_of_ones_own_travel_in_a_zip_too(cluster, dist, libraries, tmp_p
         cluster, "py-files.sh", tmp_path, "my_models", DIST=dist, PYSPARK_PYTHON=libraries, MODULES=archive
     )
     assert_finished(tmp_path, code, log)
-    assert len(notes) >= 8
+    assert len(notes) >= 8  # two folds of four trials
+    for note in notes:
+        assert is_below(note["helpers"], cluster.folder) and "my_package.zip" in note["helpers"]
 
 
 def test_hosts_with_a_bare_python_get_all_of_it_packed(cluster, dist, complete, tmp_path):
     write_models(tmp_path)
     code, log, notes = submit(cluster, "archives.sh", tmp_path, DIST=dist, DRIVER_PYTHON=complete)
     assert_finished(tmp_path, code, log)
-    assert len(notes) >= 8
+    assert len(notes) >= 8  # two folds of four trials
     for note in notes:
-        assert all(is_below(path, cluster.folder) and "/environment/" in path for path in note.values()), note
+        for name in ("hpo_spark", "python", "sklearn"):
+            assert is_below(note[name], cluster.folder) and "/environment/" in note[name]
+        assert note["helpers"] is None
 
 
 def test_a_search_whose_hosts_lack_the_package_says_so(cluster, complete, tmp_path):
     write_models(tmp_path)
     bare = Path(sys.base_prefix) / "bin" / "python3"
-    code, log, notes = submit(
-        cluster, "installed.sh", tmp_path, PYSPARK_PYTHON=bare, PYSPARK_DRIVER_PYTHON=complete
-    )
+    code, log, notes = submit(cluster, "installed.sh", tmp_path, PYSPARK_PYTHON=bare, PYSPARK_DRIVER_PYTHON=complete)
     assert code == 2, log
     assert not notes
-    assert "No module named 'hpo_spark'" in log and "--py-files" in log
+    assert "The Python of the workers has no 'hpo_spark'" in log and "--py-files hpo_spark.zip" in log
 
 
 def is_below(path, folder):

@@ -47,9 +47,7 @@ def start(command, folder, **variables):
     """Start a submission in a session of its own; what it says goes to the file ``log``."""
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(ROOT), **variables}
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
+        return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
 
 def finish(command, folder, **variables):
