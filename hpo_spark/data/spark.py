@@ -199,10 +199,16 @@ def _session() -> Any:
     """The session of this process; None where there is none, as on a worker."""
     try:
         from pyspark import SparkContext
-        from pyspark.sql import SparkSession
+        from pyspark.sql import SparkSession, is_remote
     except ImportError:
         return None
-    return None if SparkContext._active_spark_context is None else SparkSession.builder.getOrCreate()
+    if SparkContext._active_spark_context is not None:
+        return SparkSession.builder.getOrCreate()
+    if not is_remote():
+        return None
+    from pyspark.sql.connect.session import SparkSession as RemoteSession
+
+    return RemoteSession._get_default_session()  # the active one is a thread's own
 
 
 def _quoted(name: str) -> str:
