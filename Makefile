@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking test-connect check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -18,7 +18,7 @@ install: $(STAMP)  ## Make the environment in .venv
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hpo_spark needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[spark,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
+	$(BIN)/pip install --quiet --editable '.[spark,connect,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]
@@ -44,6 +44,9 @@ test-browser: $(STAMP)  ## Open all kinds of reports in Chromium (apt-get instal
 
 test-tracking: $(STAMP)  ## Have MLflow load the best model from a tracking server
 	$(BIN)/python -m pytest -m tracking
+
+test-connect: $(STAMP)  ## Put the executor for Spark Connect to the contract, and run searches, on a real server
+	$(BIN)/python -m pytest -m connect --timeout=600
 
 check: $(STAMP)  ## Lint, check the format and the types
 	$(BIN)/ruff check .

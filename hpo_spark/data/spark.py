@@ -208,7 +208,7 @@ def _session() -> Any:
         return None
     from pyspark.sql.connect.session import SparkSession as RemoteSession
 
-    return RemoteSession._get_default_session()  # the active one is a thread's own
+    return RemoteSession.active()
 
 
 def _quoted(name: str) -> str:
