@@ -178,7 +178,6 @@ class ClusterExecutor(PooledExecutor):
         Where it runs fewer than there are slots, the next ones may be just about to begin, and are left.
         """
         dropped = [future for future in futures if future.cancel()]
-        self._look(at_once=True)
         with self._lock:
             at_spark = {future: task for future, task in self._tasks.items() if task.running}
         begun: set[Task] = set()

@@ -92,7 +92,7 @@ class ConnectExecutor(ClusterExecutor):
         self._package_was_sent = False
         name = new_name()
         try:
-            self._task_cpus = int(spark.conf.get("spark.task.cpus", "1") or 1)
+            self._task_cpus = _task_cpus(spark)
             if cpus not in (None, self._task_cpus):
                 raise ConfigError(
                     f"cpus={cpus}: the server gives a task spark.task.cpus={self._task_cpus}, which a client cannot "
@@ -142,16 +142,16 @@ class ConnectExecutor(ClusterExecutor):
         try:
             while futures:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                outcomes = futures[-1].result(left)
+                outcomes = _wait(futures[-1], left)
                 futures.pop()
                 for outcome in outcomes:
-                    if isinstance(outcome, Failure):
-                        raise error_of(outcome)
-                    yield load_item(outcome)
-        finally:
-            if deadline is not None and time.monotonic() > deadline:
-                for future in futures:
-                    cancel_task(self, future)
+                    yield _value(outcome)
+        except (_GivenUp, GeneratorExit) as end:
+            for future in futures:
+                cancel_task(self, future)
+            if isinstance(end, _GivenUp):
+                raise TimeoutError from None
+            raise
 
     def _count_slots(self) -> int:
         plan = str(self._spark.sql("EXPLAIN SELECT * FROM range(2)").first()[0])
@@ -207,6 +207,25 @@ class ConnectExecutor(ClusterExecutor):
                 self._package_was_sent = True
 
 
+class _GivenUp(Exception):
+    """Whoever reads a map waits no longer; an item's own `TimeoutError` is another matter."""
+
+
+def _wait(future: Future[list[Any]], timeout: float | None) -> list[Any]:
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        if future.done():
+            raise
+        raise _GivenUp from None
+
+
+def _value(outcome: Any) -> Any:
+    if isinstance(outcome, Failure):
+        raise error_of(outcome)
+    return load_item(outcome)
+
+
 class _Tags:
     """Gives a thread the tags that the session had where the executor was made."""
 
@@ -228,6 +247,15 @@ def _check_session(spark: Any) -> None:
         raise EnvironmentProblem(f"ConnectExecutor needs pyspark 4 or newer, got {pyspark.__version__}.")
     if spark.is_stopped:
         raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.remote(...).")
+
+
+def _task_cpus(spark: SparkSession) -> int:
+    try:
+        return int(spark.conf.get("spark.task.cpus", "1") or 1)
+    except Exception as error:
+        if isinstance(explain(error, ""), BrokenExecutor):
+            raise
+        return 1  # a server may keep its settings to itself, as Databricks' does
 
 
 def _dump_arguments(args: tuple[Any, ...]) -> Any:

@@ -160,6 +160,7 @@ class SparkExecutor(ClusterExecutor):
         return self._results(job, group, stopped, deadline)
 
     def _begun(self, tasks: Sequence[Task]) -> set[Task]:
+        self._look(at_once=True)
         running = self._running_groups()
         return {task for task in tasks if self._group(task) in running}
 
