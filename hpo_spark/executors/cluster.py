@@ -69,6 +69,7 @@ class ClusterExecutor(PooledExecutor):
         prepare_thread: Callable[[], None],
     ) -> None:
         self._name = name
+        self.task_timeout_s, self.memory_mb = limits.timeout_s, limits.memory_mb
         self._limits, self._isolation = limits, isolation
         self._host_files = files
         self._versions = versions()
@@ -198,7 +199,7 @@ class ClusterExecutor(PooledExecutor):
             trial_task = TrialTask(
                 self._handed(task.function),
                 task.arguments,
-                self._limits,
+                self._limits.times(task.factor),
                 self._isolation,
                 self._versions,
                 n_lost,

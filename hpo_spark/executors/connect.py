@@ -86,7 +86,6 @@ class ConnectExecutor(ClusterExecutor):
         check_isolation(isolation)
         _check_session(spark)
         self._spark = spark
-        self.task_timeout_s = task_timeout_s
         self._files = ConnectFiles(spark)
         self._package = threading.Lock()
         self._package_was_sent = False
@@ -116,9 +115,9 @@ class ConnectExecutor(ClusterExecutor):
     ) -> Iterator[T]:
         """Apply ``fn`` to every item, many to a task: for cheap functions, and for DEAP's ``toolbox.map``.
 
-        A chunk of items is one task as `submit` runs it: limits are those of a chunk, and an item that kills its
-        process fails its chunk with `WorkerCrashed`. A call that raises does so at its place in the iterator, and the
-        other items have run all the same.
+        A chunk of items is one task as `submit` runs it, with ``task_timeout_s`` for each of its items, and an item
+        that kills its process fails its chunk with `WorkerCrashed`. A call that raises does so at its place in the
+        iterator, and the other items have run all the same.
 
         Args:
             fn: What to call; pickled at each call of `map`, for what it refers to may have changed.
@@ -135,7 +134,8 @@ class ConnectExecutor(ClusterExecutor):
         items = [_dump_arguments(args) for args in zip(*iterables, strict=False)]
         size = chunksize or max(1, -(-len(items) // (_CHUNKS_PER_SLOT * self.slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
-        return self._results([self.submit(run_chunk, function, chunk) for chunk in chunks], deadline)
+        futures = [self.submit_within(len(chunk), run_chunk, function, chunk) for chunk in chunks]
+        return self._results(futures, deadline)
 
     def _results(self, futures: list[Future[list[Any]]], deadline: float | None) -> Iterator[Any]:
         futures.reverse()

@@ -91,7 +91,6 @@ class SparkExecutor(ClusterExecutor):
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
         check_isolation(isolation)
         self._context = _context_of(spark)
-        self.task_timeout_s = task_timeout_s
         name = new_name()
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
         self._orphans: deque[Broadcast[Function]] = deque()
