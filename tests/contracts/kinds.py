@@ -24,6 +24,9 @@ EXECUTORS = {
 }
 OURS = ("processes", "spark", "connect")
 ON_SPARK = ("spark", "connect")
+# A map whose item kills its process survives but where it runs in the Spark workers. Nothing else of the contract is
+# denied to anybody; what Connect cannot do beyond it is in the docstring of `ConnectExecutor`.
+MAPS_IN_WORKERS = ("spark",)
 REMOTE = ("processes", "spark", "connect", "standard")
 CONCURRENT = ("processes", "spark", "connect", "standard", "threads")
 

@@ -33,7 +33,7 @@ from calls import (
     touch,
     type_name,
 )
-from kinds import ON_SPARK, OURS, REMOTE, until
+from kinds import MAPS_IN_WORKERS, ON_SPARK, OURS, REMOTE, until
 
 from hpo_spark import WorkerCrashed
 
@@ -302,7 +302,7 @@ def test_a_process_that_dies_takes_no_other_call_with_it(name, make, call, argum
         return
     assert isinstance(futures[1].exception(timeout=60), WorkerCrashed)
     assert [futures[0].result(timeout=60), futures[2].result(timeout=60)] == [2, 4]
-    if name != "spark":  # whose maps run in its workers, and survive none of them
+    if name not in MAPS_IN_WORKERS:
         with pytest.raises(WorkerCrashed):
             list(executor.map(call, [argument]))
     assert goes_on(executor)
