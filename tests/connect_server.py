@@ -44,8 +44,14 @@ def connect_server(master="local[2]", conf=None, env=None):
                     raise AssertionError(f"the server does not answer:\n{log.read()}") from None
             yield f"sc://127.0.0.1:{port}"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+            _end(server)
+
+
+def _end(server):
+    """In order where it can, since Spark then removes its files."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, number)
             server.wait(30)
 
 
