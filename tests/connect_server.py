@@ -53,6 +53,7 @@ def _end(server):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(server.pid, number)
             server.wait(30)
+            return
 
 
 @contextlib.contextmanager
