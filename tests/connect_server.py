@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -20,8 +21,6 @@ _CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 @contextlib.contextmanager
 def connect_server(master="local[2]", conf=None, env=None):
     """A server for a ``with`` block; gives its URL. Nothing of it is left afterwards."""
-    import grpc
-
     port = _free_port()
     settings = {**local_settings("tests"), "spark.connect.grpc.binding.port": str(port), **(conf or {})}
     options = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
@@ -36,12 +35,12 @@ def connect_server(master="local[2]", conf=None, env=None):
             start_new_session=True,
         )
         try:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                try:
-                    grpc.channel_ready_future(channel).result(timeout=120)
-                except grpc.FutureTimeoutError:
+            deadline = time.monotonic() + 240
+            while not _answers(port):
+                if server.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    raise AssertionError(f"the server does not answer:\n{log.read()}") from None
+                    raise AssertionError(f"the server does not answer:\n{log.read()}")
+                time.sleep(0.1)
             yield f"sc://127.0.0.1:{port}"
         finally:
             _end(server)
@@ -67,6 +66,11 @@ def connect_session(url):
         yield session
     finally:
         session.stop()
+
+
+def _answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port():

@@ -13,6 +13,7 @@ import functools
 import gc
 import os
 import random
+import re
 import signal
 import site
 import sys
@@ -34,6 +35,7 @@ _PACKAGE_FOLDERS = tuple(
         site.getusersitepackages(),
     }
 )
+_INSTALLED = re.compile(r"/(?:site|dist)-packages/")
 
 
 class Snapshot:
@@ -134,6 +136,7 @@ def _is_users(name: str, module: Any) -> bool:
         and isinstance(file, str)
         and file.endswith(".py")
         and not file.startswith(_PACKAGE_FOLDERS)
+        and not _INSTALLED.search(file)  # in another environment than Python's own, over which this one is laid
         and name.partition(".")[0] not in ("hpo_spark", "__main__", "__mp_main__")
     )
 

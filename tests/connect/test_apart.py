@@ -48,6 +48,7 @@ def apart(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apart")
     (folder / "sitecustomize.py").write_text(WITHOUT)
     conf = {
+        "spark.connect.execute.reattachable.senderMaxStreamDuration": "5s",
         "spark.connect.execute.manager.detachedTimeout": "3s",
         "spark.connect.execute.manager.maintenanceInterval": "1s",
     }

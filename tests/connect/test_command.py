@@ -26,7 +26,7 @@ report: false
 
 
 def hpo(*words, cwd, **changes):
-    command = [sys.executable, "-m", "hpo_spark", *words]
+    command = [sys.executable, "-c", "from hpo_spark.cli import run_and_exit; run_and_exit()", *words]
     environment = {**os.environ, "COLUMNS": "200", **changes}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
