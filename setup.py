@@ -17,7 +17,7 @@ EXTRAS = {
         "tensorflow-cpu>=2.16; platform_machine in 'x86_64 AMD64'  and sys_platform != 'darwin'",
         "tensorflow>=2.16; platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'",
     ],
-    "connect": ["pyspark[connect]>=3.5"],
+    "connect": ["pyspark[connect]>=4.0", "zstandard>=0.25"],
     "arrow": ["pyarrow>=16"],
     "sklearn": ["scikit-learn>=1.5"],
     "bayes": ["scikit-optimize>=0.10"],

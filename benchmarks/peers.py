@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hpo_spark import ProcessExecutor, SparkExecutor
+from hpo_spark import ConnectExecutor, ProcessExecutor, SparkExecutor
+from hpo_spark.remote import open_remote_session
 from hpo_spark.session import open_session
 
 Function = Callable[[Any], Any]
@@ -50,6 +51,13 @@ def spark_map(slots: int) -> Iterator[Stage]:
             return list(executor.map(function, range(n)))
 
         yield Stage(run, run)
+
+
+@contextmanager
+def connect_submit(slots: int) -> Iterator[Stage]:
+    """`ConnectExecutor.submit`, on a server that is started for it."""
+    with open_remote_session("bench", f"local[{slots}]") as spark, ConnectExecutor(spark) as executor:
+        yield Stage(_submitter(executor), lambda function, n: list(executor.map(function, range(n))))
 
 
 @contextmanager

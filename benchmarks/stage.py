@@ -195,6 +195,7 @@ class Row:
 
 ROWS = {
     "submit": Row("SparkExecutor.submit", peers.spark_submit, repeated=True),
+    "connect": Row("ConnectExecutor", peers.connect_submit, repeated=True, items=100_000),
     "map": Row("SparkExecutor.map", peers.spark_map, repeated=True, items=500_000),
     "processes": Row("ProcessExecutor", peers.processes, repeated=True),
     "hyperopt": Row("hyperopt SparkTrials", peers.spark_trials, warm=False, at_most=24),

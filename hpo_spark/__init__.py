@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TrialPruned,
         WorkerCrashed,
     )
+    from hpo_spark.executors.connect import ConnectExecutor
     from hpo_spark.executors.process import ProcessExecutor
     from hpo_spark.executors.serial import SerialExecutor
     from hpo_spark.executors.spark import SparkExecutor
@@ -68,6 +69,7 @@ _HOMES = {
         "TrialPruned",
         "WorkerCrashed",
     ),
+    "hpo_spark.executors.connect": ("ConnectExecutor",),
     "hpo_spark.executors.process": ("ProcessExecutor",),
     "hpo_spark.executors.serial": ("SerialExecutor",),
     "hpo_spark.executors.spark": ("SparkExecutor",),
@@ -90,6 +92,7 @@ __all__ = [
     "CannotFuse",
     "Choice",
     "ConfigError",
+    "ConnectExecutor",
     "Context",
     "DataError",
     "DataSource",

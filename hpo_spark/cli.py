@@ -57,6 +57,7 @@ class ExecutorName(enum.StrEnum):
     """Where trials run."""
 
     spark = "spark"
+    connect = "connect"
     processes = "processes"
     serial = "serial"
 
@@ -410,6 +411,22 @@ def _open_executor(file: StudyFile, master: str | None, slots: int | None = None
                 task_timeout_s=resources.timeout_s,
                 cpus=resources.cpus,
                 gpus=resources.gpus,
+                memory_mb=resources.memory_mb,
+                isolation=resources.isolation,
+            ) as pool,
+        ):
+            yield pool
+    elif file.model.executor == "connect":
+        from hpo_spark.executors.connect import ConnectExecutor
+        from hpo_spark.remote import open_remote_session
+
+        with (
+            open_remote_session(file.name, file.model.remote) as remote,
+            ConnectExecutor(
+                remote,
+                slots,
+                task_timeout_s=resources.timeout_s,
+                cpus=resources.cpus,
                 memory_mb=resources.memory_mb,
                 isolation=resources.isolation,
             ) as pool,

@@ -155,7 +155,8 @@ class FileModel(_Section):
     warm_start: str | None = None
     searcher: str | dict[str, Any] | None = None
     objective: ObjectiveSection
-    executor: Literal["spark", "processes", "serial"] = "spark"
+    executor: Literal["spark", "connect", "processes", "serial"] = "spark"
+    remote: str | None = Field(None, min_length=1)
     resources: ResourcesSection = ResourcesSection()
     pruner: str | dict[str, Any] | None = None
     fidelity: FidelitySection | None = None

@@ -23,7 +23,14 @@ from hpo_spark.signals import end_with_parent
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["check_environment", "end_with_spark_submit", "open_session", "under_spark_submit"]
+__all__ = [
+    "check_environment",
+    "check_java",
+    "end_with_spark_submit",
+    "local_settings",
+    "open_session",
+    "under_spark_submit",
+]
 
 
 def under_spark_submit() -> bool:
@@ -56,11 +63,7 @@ def check_environment(master: str | None) -> None:
         if master is not None:
             raise ConfigError(f"--master {master}: under spark-submit give the master to spark-submit instead.")
         return
-    try:
-        spark = tuple(int(part) for part in version("pyspark").split(".")[:2])
-    except PackageNotFoundError:
-        raise MissingExtra("The executor 'spark'", "pyspark", "spark") from None
-    _check_java(17 if spark >= (4, 0) else 8, needs_vectors=spark >= (4, 3))
+    check_java()
 
 
 @contextmanager
@@ -82,17 +85,10 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
     builder = SparkSession.builder
     if not under_spark_submit() and not found:
         master = master or "local[*]"
-        builder = builder.master(master).appName(f"hpo-spark {name}").config("spark.ui.showConsoleProgress", "false")
-        if master.startswith("local"):
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-            logging = Path(__file__).with_name("log4j2.properties").as_uri()
-            builder = (
-                builder.config("spark.driver.host", "127.0.0.1")
-                .config("spark.driver.bindAddress", "127.0.0.1")
-                .config("spark.ui.enabled", "false")
-                .config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logging}")
-            )
+        settings = local_settings(name) if master.startswith("local") else _settings(name)
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+        builder = builder.master(master)
         if task_cpus is not None:
             builder = builder.config("spark.task.cpus", task_cpus)
     try:
@@ -107,6 +103,38 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
     finally:
         if not found:
             session.stop()
+
+
+def local_settings(name: str) -> dict[str, str]:
+    """Settings for Spark on this machine alone, which then is quiet and runs this Python."""
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    logging = Path(__file__).with_name("log4j2.properties").as_uri()
+    return {
+        **_settings(name),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}",
+    }
+
+
+def _settings(name: str) -> dict[str, str]:
+    return {"spark.app.name": f"hpo-spark {name}", "spark.ui.showConsoleProgress": "false"}
+
+
+def check_java() -> None:
+    """Find out whether there is a Java for the pyspark that is installed.
+
+    Raises:
+        MissingExtra: If pyspark is not installed.
+        EnvironmentProblem: If there is no suitable Java; says what to install.
+    """
+    try:
+        spark = tuple(int(part) for part in version("pyspark").split(".")[:2])
+    except PackageNotFoundError:
+        raise MissingExtra("The executor 'spark'", "pyspark", "spark") from None
+    _check_java(17 if spark >= (4, 0) else 8, needs_vectors=spark >= (4, 3))
 
 
 def _check_java(minimum: int, needs_vectors: bool) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session, and a check that no trial process outlives its test run."""
+"""What all tests share: a Spark session, a Spark Connect server, and a check that no trial process outlives them."""
 
 import os
 import time
@@ -10,6 +10,7 @@ os.environ["HPO_SPARK_REPORT"] = "0"
 
 import psutil
 import pytest
+from connect_server import connect_server, connect_session
 
 from hpo_spark.session import open_session
 
@@ -17,6 +18,18 @@ from hpo_spark.session import open_session
 @pytest.fixture(scope="session")
 def spark():
     with open_session("tests", "local[2]") as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def connect_url():
+    with connect_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def remote_spark(connect_url):
+    with connect_session(connect_url) as session:
         yield session
 
 

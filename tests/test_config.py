@@ -149,7 +149,7 @@ def replaced(old, new):
         (MINIMAL + "study: {max_trials: '3'}\n", ["study.max_trials", "'3'"]),
         (MINIMAL + "study: {seed: -1}\n", ["study.seed", "-1"]),
         (MINIMAL + "study: {direction: up}\n", ["study.direction", "'minimize' or 'maximize'", "'up'"]),
-        (MINIMAL + "executor: yarn\n", ["executor", "'spark', 'processes' or 'serial'", "'yarn'"]),
+        (MINIMAL + "executor: yarn\n", ["executor", "'spark', 'connect', 'processes' or 'serial'", "'yarn'"]),
         (MINIMAL + "searcher: genetics\n", ["line 5", "searcher", "Did you mean 'genetic'"]),
         (MINIMAL + "searcher: {name: genetic, popul: 3}\n", ["searcher", "'popul'", "population"]),
         (MINIMAL + "searcher: {name: genetic, population: 0}\n", ["searcher", "population=0"]),

@@ -202,10 +202,16 @@ def _session() -> Any:
     """The session of this process; None where there is none, as on a worker."""
     try:
         from pyspark import SparkContext
-        from pyspark.sql import SparkSession
+        from pyspark.sql import SparkSession, is_remote
     except ImportError:
         return None
-    return None if SparkContext._active_spark_context is None else SparkSession.builder.getOrCreate()
+    if SparkContext._active_spark_context is not None:
+        return SparkSession.builder.getOrCreate()
+    if not is_remote():
+        return None
+    from pyspark.sql.connect.session import SparkSession as RemoteSession
+
+    return RemoteSession.active()
 
 
 def _quoted(name: str) -> str:

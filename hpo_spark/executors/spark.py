@@ -16,18 +16,17 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, WorkerCrashed
+from hpo_spark.errors import ConfigError, TaskCancelled, WorkerCrashed
 from hpo_spark.executors.base import check_isolation, check_limits
-from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
-from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
+from hpo_spark.executors.cluster import ClusterExecutor, new_name
+from hpo_spark.executors.outcome import Failure, error_of, failure_of
+from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, Task
 from hpo_spark.executors.resources import asked_of_executors, is_dynamic, is_local, task_profile
-from hpo_spark.executors.shared import HostPath
 from hpo_spark.executors.spark_errors import JobLost, check_alive, explain, first_lines
-from hpo_spark.executors.spark_files import RELEASE_S, ReleaseTask, SparkFiles
-from hpo_spark.executors.spark_task import Answer, MapTask, PrestartTask, TrialTask
+from hpo_spark.executors.spark_files import SparkFiles
+from hpo_spark.executors.spark_task import Answer, MapTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
 from hpo_spark.pickling import dump_item, load_item
-from hpo_spark.versions import versions
 
 if TYPE_CHECKING:
     from pyspark import RDD, Broadcast, SparkContext
@@ -39,9 +38,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Tasks in flight for each slot: those that wait at Spark hide its scheduling latency, and make a cluster with dynamic
-# allocation grow.
-_WINDOW_PER_SLOT = 2
 # Partitions of a `map` for each slot: enough to even out items of unequal cost.
 _SLICES_PER_SLOT = 4
 # Seconds between two looks at how many slots the cluster has.
@@ -52,15 +48,12 @@ _REGISTRATION_S = 10.0
 _ENDING_S = 30.0
 # Jobs that fill the cache of some host, before a task takes its files along.
 _MAX_FILLS = 3
-# How often a task is begun when its executors are lost. Spark's own limit is the application's.
-_MAX_ATTEMPTS = 5
-
 _POOL = "spark.scheduler.pool"
 
-_executor_numbers, _map_numbers = count(), count()
+_map_numbers = count()
 
 
-class SparkExecutor(PooledExecutor):
+class SparkExecutor(ClusterExecutor):
     """Runs tasks on the workers of a Spark session, which stays its owner's: it is never stopped here.
 
     `submit` makes each call a Spark job of one task and one job group. The task hands the call to a trial process
@@ -96,99 +89,34 @@ class SparkExecutor(PooledExecutor):
         isolation: Isolation = "worker",
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
+        check_isolation(isolation)
         self._context = _context_of(spark)
-        self.task_timeout_s = task_timeout_s
-        self.memory_mb = memory_mb
-        self._limits = TaskLimits(task_timeout_s, memory_mb)
-        self._isolation = check_isolation(isolation)
-        self._name = f"hpo-spark-{os.getpid()}-{next(_executor_numbers)}"
-        self._prestart_group = f"{self._name}-prestart"
+        self._is_local = is_local(self._context)
+        name = new_name()
         self._broadcasts: weakref.WeakKeyDictionary[Function, Broadcast[Function]] = weakref.WeakKeyDictionary()
         self._orphans: deque[Broadcast[Function]] = deque()
-        self._notices: set[str] = set()
         self._files = SparkFiles(self._context)
-        self._versions = versions()
         self._profile = task_profile(self._context, cpus, gpus)
         self._base = self._with_resources(self._context.parallelize([0], 1))
         self._return_python = weakref.finalize(self, _lend_python(self._context))
         # What the caller's thread says of its jobs (tags, descriptions) holds for those of the pool's threads.
         self._properties = self._context._jsc.sc().getLocalProperties().clone()
         if self._properties.getProperty(_POOL) is None:
-            self._properties.setProperty(_POOL, self._name)  # so that a session that is shared fairly stays fair
-        self._wanted_slots = slots
-        self._cluster_slots = self._count_slots()
-        if (cpus or gpus) and not is_local(self._context) and not is_dynamic(self._context):
+            self._properties.setProperty(_POOL, name)  # so that a session that is shared fairly stays fair
+        if (cpus or gpus) and not self._is_local and not is_dynamic(self._context):
             self._check_size(cpus, gpus)
-        self._looked = time.monotonic()
-        self._inherit = _Inherit(self._context, self._properties)
-        super().__init__(*self._size(), prepare_thread=self._inherit)
-        self._ended = threading.Event()
-        if not is_local(self._context):
-            weakref.finalize(self, self._ended.set)
-            threading.Thread(target=_watch_cluster, args=(weakref.ref(self), self._ended), daemon=True).start()
+        inherit = _Inherit(self._context, self._properties)
+        limits = TaskLimits(task_timeout_s, memory_mb)
+        super().__init__(name, slots, limits, isolation, self._files, _LOOK_EVERY_S, prepare_thread=inherit)
+        if not self._is_local:
+            self._watch()
 
     @property
     def n_executors(self) -> int:
         """Executor processes that are registered with the driver now."""
-        if is_local(self._context):
+        if self._is_local:
             return 1
         return max(0, len(self._context._jsc.sc().statusTracker().getExecutorInfos()) - 1)  # the driver is among them
-
-    def prestart(self) -> None:
-        """Have the trial processes of all slots started, without waiting for them."""
-        task = PrestartTask(self._isolation)
-        base = self._with_resources(self._context.parallelize(range(self.slots), self.slots))
-
-        def run() -> None:
-            self._inherit()
-            with contextlib.suppress(Exception):  # the first tasks will tell what is wrong
-                self._run_job(self._prestart_group, "start trial processes", base, task)
-
-        # No thread of the pool: where no executor ever comes, nobody must wait for it.
-        threading.Thread(target=run, name="hpo-spark-prestart", daemon=True).start()
-
-    def share(self, path: str | os.PathLike[str], owner: str | None = None) -> HostPath:
-        """Have the tasks that are submitted from now on find a file, or a folder of files, on their host.
-
-        It lies once in the cache of each host that a task runs on, whatever the number of executors there; no storage
-        need be shared.
-
-        Args:
-            path: The file or the folder; it must not change.
-            owner: A name to release it by; None for one of its own.
-
-        Returns:
-            A handle that travels with a task, and whose ``resolve()`` is the path there.
-        """
-        return self._files.add(path, owner)
-
-    def fill_on_hosts(self, owner: str, fill: Callable[[], object]) -> None:
-        """Have each trial process call a function before its first task, within no limit of time, until `unshare`.
-
-        Args:
-            owner: In whose name it fills the cache of its host.
-            fill: What to call; nobody hears how it ends.
-        """
-        super().fill_on_hosts(owner, fill)
-        if not is_local(self._context):
-            self._files.expect(owner)
-
-    def unshare(self, owner: str | None = None) -> None:
-        """Remove what is shared in the name of an owner, or all that is, from the hosts."""
-        super().unshare(owner)
-        slots = 2 * max(1, self._cluster_slots)
-
-        def run(task: ReleaseTask) -> list[tuple[str, int]]:
-            # A thread of its own: the caller's keeps its job group.
-            group, job = f"{self._name}-release", Future[list[tuple[str, int]]]()
-            threading.Thread(target=self._run_release, args=(group, slots, task, job), daemon=True).start()
-            try:
-                return job.result(RELEASE_S)
-            except TimeoutError:  # others have all slots
-                self._context.cancelJobGroup(group)
-                raise
-
-        self._files.release(owner, run, self.n_executors)
 
     def map(
         self,
@@ -226,25 +154,10 @@ class SparkExecutor(PooledExecutor):
         self._threads.submit(self._run_map, function, chunks, group, job, stopped)
         return self._results(job, group, stopped, deadline)
 
-    def drop(self, futures: Sequence[Future[Any]]) -> list[Future[Any]]:
-        """Cancel those tasks that Spark has not begun to run, and say which.
-
-        Where it runs fewer than there are slots, the next ones may be just about to begin, and are left.
-        """
-        dropped = [future for future in futures if future.cancel()]
+    def _begun(self, tasks: Sequence[Task]) -> set[Task]:
         self._look(at_once=True)
-        with self._lock:
-            at_spark = {future: self._group(task) for future, task in self._tasks.items() if task.running}
-        running: set[str] = set()
-        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
-            running = self._running_groups()
-        in_order = sorted(at_spark, key=lambda future: at_spark[future] not in running)
-        kept = set(in_order[: max(len(running & set(at_spark.values())), min(self.slots, self._cluster_slots))])
-        for future in futures:
-            if future in at_spark and future not in kept and not future.done():
-                self.cancel(future)
-                dropped.append(future)
-        return dropped
+        running = self._running_groups()
+        return {task for task in tasks if self._group(task) in running}
 
     def _running_groups(self) -> set[str]:
         """Job groups of which a task runs now, as Spark's scheduler has it; its status tracker hears of that late."""
@@ -269,7 +182,7 @@ class SparkExecutor(PooledExecutor):
     ) -> None:
         try:
             base = self._with_resources(self._context.parallelize(chunks, len(chunks)))
-            task = MapTask(self._broadcast(function))
+            task = MapTask(self._handed(function))
             if stopped.is_set():
                 raise TaskCancelled("was cancelled before it ran.")
             job.set_result(self._run_job(group, f"map over {len(chunks)} chunks", base, task))
@@ -298,39 +211,6 @@ class SparkExecutor(PooledExecutor):
             self._context.cancelJobGroup(group)
             time.sleep(INTERRUPT_EVERY_S)
 
-    def _execute(self, task: Task) -> Outcome:
-        n_lost = 0
-        n_missing = 0
-        while n_lost < _MAX_ATTEMPTS:
-            trial_task = TrialTask(
-                self._broadcast(task.function),
-                task.arguments,
-                self._limits.times(task.factor),
-                self._isolation,
-                self._versions,
-                n_lost,
-                _MAX_ATTEMPTS,
-                self._files.shared,
-                setups=tuple(map(self._broadcast, list(self._setups.values()))),
-            )
-            try:
-                answer = self._run_task(task, trial_task, n_missing)
-            except TaskCancelled:
-                self._here.ending = self._group(task)
-                raise
-            except JobLost as lost:
-                n_lost += lost.n_attempts
-                if task.cancelled:
-                    raise
-                logger.warning("task %d was begun %d time(s) and lost: %s", task.number, n_lost, lost)
-                continue
-            finally:
-                self._look()
-            if answer.outcome is not None:
-                return self._outcome(answer.outcome, answer.notice)
-            n_missing += 1
-        raise ExecutorLost(n_lost)
-
     def _run_task(self, task: Task, trial_task: TrialTask, n_missing: int) -> Answer:
         """Run a task as a Spark job, after one that fills a host's cache where the task found that it is not filled.
 
@@ -338,31 +218,21 @@ class SparkExecutor(PooledExecutor):
         task itself, though executors then keep them until it ends.
         """
         group, words = self._group(task), f"task {task.number}"
-        if n_missing:
-            with self._files.filling() as fill:
-                if n_missing > _MAX_FILLS:
-                    return self._run_one(group, words, replace(trial_task, fill=fill))
-                self._run_job(group, f"share files for {words}", self._base, fill)
-        return self._run_one(group, words, trial_task)
+        try:
+            if n_missing:
+                with self._files.filling() as fill:
+                    if n_missing > _MAX_FILLS:
+                        return self._run_one(group, words, replace(trial_task, fill=fill))
+                    self._run_job(group, f"share files for {words}", self._base, fill)
+            return self._run_one(group, words, trial_task)
+        except TaskCancelled:
+            self._here.ending = group
+            raise
 
     def _run_one(self, group: str, words: str, trial_task: TrialTask) -> Answer:
         answer: Answer
         (answer,) = self._run_job(group, words, self._base, trial_task)
         return answer
-
-    def _outcome(self, outcome: Outcome, notice: str | None) -> Outcome:
-        if notice is not None and notice not in self._notices:
-            self._notices.add(notice)
-            logger.warning("%s", notice)
-        return outcome
-
-    def _run_release(self, group: str, slots: int, task: ReleaseTask, job: Future[list[tuple[str, int]]]) -> None:
-        try:
-            self._inherit()
-            base = self._with_resources(self._context.parallelize(range(slots), slots))
-            job.set_result(self._run_job(group, "remove shared files", base, task))
-        except Exception as error:
-            job.set_exception(error)
 
     def _rest(self) -> None:
         """Where this executor keeps slots by itself, wait until Spark has ended the worker of a cancelled task."""
@@ -374,11 +244,12 @@ class SparkExecutor(PooledExecutor):
             while group in self._running_groups() and time.monotonic() < deadline:
                 time.sleep(INTERRUPT_EVERY_S)
 
-    def _interrupt(self, task: Task) -> None:
-        self._context.cancelJobGroup(self._group(task))
+    def _cancel(self, group: str) -> None:
+        self._context.cancelJobGroup(group)
 
-    def _group(self, task: Task) -> str:
-        return f"{self._name}-task-{task.number}"
+    def _run_wave(self, group: str, description: str, n_tasks: int, task: Callable[[Any], Any]) -> list[Any]:
+        base = self._with_resources(self._context.parallelize(range(n_tasks), n_tasks))
+        return self._run_job(group, description, base, task)
 
     def _run_job(self, group: str, description: str, base: RDD[Any], function: Callable[[Any], Any]) -> list[Any]:
         """Run one job; its group is its own, so that nobody else's job is ever cancelled."""
@@ -401,7 +272,7 @@ class SparkExecutor(PooledExecutor):
         except Exception as error:  # Java's
             raise ConfigError(f"This session takes no resource profile for a task: {first_lines(error)}") from error
 
-    def _broadcast(self, function: Function) -> Broadcast[Function]:
+    def _handed(self, function: Function) -> Broadcast[Function]:
         with self._lock:
             broadcast = self._broadcasts.get(function)
             if broadcast is None:
@@ -433,43 +304,22 @@ class SparkExecutor(PooledExecutor):
         deadline = time.monotonic() + _REGISTRATION_S
         while self.n_executors == 0 and time.monotonic() < deadline:
             time.sleep(0.1)
-        self._cluster_slots = self._count_slots()
         asked = [f"cpus={cpus}"] * bool(cpus) + [f"gpus={gpus:g}"] * bool(gpus)
         if self.n_executors == 0:  # a queue may be long, so this is no refusal yet
             what = asked_of_executors(self._context)
             logger.warning("no executor has come in %g s; the session wants each to have %s", _REGISTRATION_S, what)
-        elif self._cluster_slots == 0:
+        elif self._count_slots() == 0:
             raise ConfigError(
                 f"{', '.join(asked)}: none of the {self.n_executors} executor(s) of this session has so many, "
                 "and Spark would wait for one for ever."
             )
 
-    def _size(self) -> tuple[int, int]:
-        """Slots and window for what the cluster has now."""
-        slots = self._wanted_slots or max(1, self._cluster_slots)
-        # Spark runs what it is given as soon as it can, so fewer slots than it has are kept by giving it no more.
-        return slots, slots if slots < self._cluster_slots else _WINDOW_PER_SLOT * slots
-
     def _look(self, at_once: bool = False) -> None:
-        """See how many slots the cluster has, unless that was done a moment ago."""
         self._destroy_orphans()
-        with self._lock:
-            if time.monotonic() - self._looked < _LOOK_EVERY_S and not at_once:
-                return
-            self._looked = time.monotonic()
-        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
-            before, self._cluster_slots = self._cluster_slots, self._count_slots()
-            if before and not self._cluster_slots:
-                logger.warning("no executor is left; %d task(s) wait until one joins", self._n_working)
-            self._resize(*self._size())
+        super()._look(at_once)
 
     def _release(self) -> None:
-        self._ended.set()
-        with contextlib.suppress(Exception):  # the session is gone
-            self._context.cancelJobGroup(self._prestart_group)
-        with contextlib.suppress(Exception):  # likewise
-            self.unshare()
-        self._functions.clear()
+        super()._release()
         self._destroy_orphans()
         self._return_python()
 
@@ -483,14 +333,6 @@ class _Inherit:
     def __call__(self) -> None:
         with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
             self._context._jsc.sc().setLocalProperties(self._properties.clone())
-
-
-def _watch_cluster(reference: weakref.ref[SparkExecutor], ended: threading.Event) -> None:
-    """Look at the cluster while tasks are in flight: a long one must not hide that executors have joined."""
-    while not ended.wait(_LOOK_EVERY_S) and (executor := reference()) is not None:
-        if executor._n_working:
-            executor._look()
-        del executor
 
 
 # For each context how many executors have set its Python, and what it was before.
@@ -526,7 +368,9 @@ def _context_of(spark: SparkSession | SparkContext) -> SparkContext:
     context: SparkContext = getattr(spark, "sparkContext", spark)
     if not hasattr(context, "parallelize"):
         kind = f"{type(spark).__module__}.{type(spark).__name__}"
-        raise TypeError(f"spark must be a SparkSession or SparkContext, got {kind}; Spark Connect has no RDDs.")
+        raise TypeError(
+            f"spark must be a SparkSession or SparkContext, got {kind}; with Spark Connect use ConnectExecutor."
+        )
     if context._jsc is None:
         raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.getOrCreate().")
     return context

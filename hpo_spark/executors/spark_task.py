@@ -15,16 +15,16 @@ from hpo_spark.errors import DataError, ExecutorLost
 from hpo_spark.executors.child import FunctionCache, extend_path
 from hpo_spark.executors.devices import environment_of
 from hpo_spark.executors.garbage import freeze_new_modules
+from hpo_spark.executors.host_files import FillTask
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
 from hpo_spark.executors.shared import HostPath
-from hpo_spark.executors.spark_files import FillTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits, TrialProcess
 from hpo_spark.executors.threads import limit_threads
 from hpo_spark.pickling import load_item
 from hpo_spark.role import become_worker
 from hpo_spark.versions import describe_difference, versions
 
-__all__ = ["GPU", "Answer", "MapTask", "PrestartTask", "SharedFunction", "TrialTask"]
+__all__ = ["GPU", "Answer", "MapTask", "PrestartTask", "SharedFunction", "TrialTask", "run_chunk"]
 
 GPU = "gpu"
 
@@ -146,17 +146,18 @@ class MapTask:
         become_worker()
         limit_threads(_task_cpus())
         for chunk in chunks:
-            yield self._run(chunk)
+            yield run_chunk(self._function.value, chunk)
         freeze_new_modules()
 
-    def _run(self, chunk: list[Any]) -> list[Any]:
-        function = self._function.value
-        try:
-            extend_path(function.path)
-            loaded = _functions.get(function.key, function.blob)
-        except BaseException as error:
-            return [failure_of(error, "The function cannot be loaded on the worker: ")] * len(chunk)
-        return [_run_item(loaded, item) for item in chunk]
+
+def run_chunk(function: Function, chunk: list[Any]) -> list[Any]:
+    """Many calls of one function, here: for each item its result, as `dump_item` writes it, or its `Failure`."""
+    try:
+        extend_path(function.path)
+        loaded = _functions.get(function.key, function.blob)
+    except BaseException as error:
+        return [failure_of(error, "The function cannot be loaded on the worker: ")] * len(chunk)
+    return [_run_item(loaded, item) for item in chunk]
 
 
 def _run_item(function: Any, item: Any) -> Any:

@@ -6,6 +6,13 @@ import pytest
 from kinds import EXECUTORS, Gate
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that -m does not choose are left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "callspec", None) is not None and item.callspec.params.get("name") == "connect":
+            item.add_marker("connect")
+
+
 @pytest.fixture(scope="module", params=EXECUTORS)
 def name(request):
     return request.param
@@ -13,7 +20,8 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def session(name, request):
-    return request.getfixturevalue("spark") if name == "spark" else None
+    fixture = {"spark": "spark", "connect": "remote_spark"}.get(name)
+    return None if fixture is None else request.getfixturevalue(fixture)
 
 
 @pytest.fixture(scope="module")

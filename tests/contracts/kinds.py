@@ -10,20 +10,25 @@ from pathlib import Path
 import psutil
 from calls import hold
 
-from hpo_spark import ProcessExecutor, SerialExecutor, SparkExecutor
+from hpo_spark import ConnectExecutor, ProcessExecutor, SerialExecutor, SparkExecutor
 
 # From a Spark session and a number of slots.
 EXECUTORS = {
     "serial": lambda spark, slots: SerialExecutor(),
     "processes": lambda spark, slots: ProcessExecutor(slots),
     "spark": lambda spark, slots: SparkExecutor(spark, None if slots == 2 else slots),
+    "connect": lambda spark, slots: ConnectExecutor(spark, None if slots == 2 else slots),
     # A fork of this process, which has threads, could hang.
     "standard": lambda spark, slots: ProcessPoolExecutor(slots, multiprocessing.get_context("forkserver")),
     "threads": lambda spark, slots: ThreadPoolExecutor(slots),
 }
-OURS = ("processes", "spark")
-REMOTE = ("processes", "spark", "standard")
-CONCURRENT = ("processes", "spark", "standard", "threads")
+OURS = ("processes", "spark", "connect")
+ON_SPARK = ("spark", "connect")
+# A map whose item kills its process survives but where it runs in the Spark workers. Nothing else of the contract is
+# denied to anybody; what Connect cannot do beyond it is in the docstring of `ConnectExecutor`.
+MAPS_IN_WORKERS = ("spark",)
+REMOTE = ("processes", "spark", "connect", "standard")
+CONCURRENT = ("processes", "spark", "connect", "standard", "threads")
 
 # More tasks than any executor of two slots hands on before one has ended.
 MANY = 8

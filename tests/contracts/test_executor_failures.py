@@ -33,7 +33,7 @@ from calls import (
     touch,
     type_name,
 )
-from kinds import OURS, REMOTE, until
+from kinds import MAPS_IN_WORKERS, ON_SPARK, OURS, REMOTE, until
 
 from hpo_spark import WorkerCrashed
 
@@ -302,7 +302,7 @@ def test_a_process_that_dies_takes_no_other_call_with_it(name, make, call, argum
         return
     assert isinstance(futures[1].exception(timeout=60), WorkerCrashed)
     assert [futures[0].result(timeout=60), futures[2].result(timeout=60)] == [2, 4]
-    if name == "processes":
+    if name not in MAPS_IN_WORKERS:
         with pytest.raises(WorkerCrashed):
             list(executor.map(call, [argument]))
     assert goes_on(executor)
@@ -327,5 +327,5 @@ def test_one_bad_item_spoils_no_other(name, executor, tmp_path):
         assert next(results) == str(path)
         with pytest.raises((TypeError, ValueError, SystemExit)):
             next(results)
-        if name == "spark":  # the standard library's map cancels what has not begun
+        if name in ON_SPARK:  # the standard library's map cancels what has not begun
             until((tmp_path / f"{path}-behind").exists)

@@ -464,13 +464,16 @@ import atexit, contextlib, os, sys
 from calls import touch_after
 from kinds import EXECUTORS
 
-name, folder = sys.argv[1:]
+name, folder = sys.argv[1:3]
 stack = contextlib.ExitStack()
 atexit.register(stack.close)
 session = None
 if name == "spark":
     from hpo_spark.session import open_session
     session = stack.enter_context(open_session("exit", "local[2]"))
+elif name == "connect":
+    from connect_server import connect_session
+    session = stack.enter_context(connect_session(sys.argv[3]))
 executor = EXECUTORS[name](session, 2)
 
 
@@ -495,10 +498,12 @@ print("over", flush=True)
 """
 
 
-def test_a_program_that_ends_finishes_what_it_submitted(name, tmp_path):
-    paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
+def test_a_program_that_ends_finishes_what_it_submitted(name, tmp_path, request):
+    here = os.path.dirname(__file__)
+    paths = os.pathsep.join([here, os.path.dirname(here), *filter(None, [os.environ.get("PYTHONPATH")])])
+    server = [request.getfixturevalue("connect_url")] if name == "connect" else []
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, name, str(tmp_path)],
+        [sys.executable, "-c", PROGRAM, name, str(tmp_path), *server],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 
 import pytest
 from calls import Adder, depth_of, describe, double, give, hold, nest, note, numbers, place, recurse, touch
-from kinds import EXECUTORS, OURS, REMOTE, until
+from kinds import ON_SPARK, OURS, REMOTE, until
 
 from hpo_spark import ProcessExecutor, SerialExecutor
 from hpo_spark.executors.base import cancel_task, drop_tasks, slots_of, window_of
@@ -155,7 +155,7 @@ def test_a_generator_is_no_result_but_where_nothing_travels(name, executor):
 
 def test_many_submissions_from_several_threads_all_end(name, executor):
     """Each callback submits once more: it must never wait for room that only itself could make."""
-    count = 8 if name == "spark" else 250  # a task on Spark is 20 to 50 ms
+    count = 8 if name in ON_SPARK else 250  # a task on Spark is 20 to 50 ms
     first, second = {}, {}
 
     def submit(start):
@@ -247,7 +247,7 @@ def test_every_executor_is_put_to_the_contract():
     import hpo_spark
 
     offered = {getattr(hpo_spark, each) for each in hpo_spark.__all__ if each.endswith("Executor")}
-    made = {type(EXECUTORS["serial"](None, 2)), ProcessExecutor, hpo_spark.SparkExecutor}
+    made = {SerialExecutor, ProcessExecutor, hpo_spark.SparkExecutor, hpo_spark.ConnectExecutor}
     assert offered == made
 
 
@@ -276,7 +276,7 @@ def test_map_gives_the_same_in_chunks_of_any_size(executor, chunksize):
 
 @pytest.mark.parametrize("chunksize", [0, -1])
 def test_map_refuses_impossible_chunks_or_does_not_look(name, executor, chunksize):
-    if name in ("spark", "standard"):
+    if name in (*ON_SPARK, "standard"):
         with pytest.raises(ValueError, match="chunksize"):
             executor.map(double, [1], chunksize=chunksize)
     else:

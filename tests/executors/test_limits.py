@@ -1,5 +1,6 @@
 """Memory, output, isolation, and what a task leaves behind."""
 
+import functools
 import importlib
 import os
 import random
@@ -12,18 +13,27 @@ import numpy as np
 import psutil
 import pytest
 
-from hpo_spark import ConfigError, MemoryExceeded, ProcessExecutor, SparkExecutor, TaskTimeout, WorkerCrashed
+from hpo_spark import (
+    ConfigError,
+    ConnectExecutor,
+    MemoryExceeded,
+    ProcessExecutor,
+    SparkExecutor,
+    TaskTimeout,
+    WorkerCrashed,
+)
 from hpo_spark.executors.memory import anonymous_mb, tree_anonymous_mb
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.supervisor import Function, TaskLimits, TrialProcess
 
 
-@pytest.fixture(params=["processes", "spark"])
-def make(request, spark):
-    def make(**options):
-        return ProcessExecutor(**options) if request.param == "processes" else SparkExecutor(spark, **options)
-
-    return make
+@pytest.fixture(params=["processes", "spark", pytest.param("connect", marks=pytest.mark.connect)])
+def make(request):
+    if request.param == "processes":
+        return ProcessExecutor
+    if request.param == "connect":
+        return functools.partial(ConnectExecutor, request.getfixturevalue("remote_spark"))
+    return functools.partial(SparkExecutor, request.getfixturevalue("spark"))
 
 
 def hoard(mb):
