@@ -62,6 +62,7 @@ EXTRAS["dev"] = [
     "s3fs>=2024.10",
     "tensorboard>=2.16",
     "types-PyYAML",
+    "types-grpcio",
     "types-psutil",
     "venv-pack>=0.2",
 ]
