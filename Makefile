@@ -21,7 +21,7 @@ install: $(STAMP)  ## Make the environment in .venv
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hpo_spark needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[spark,connect,arrow,keras-cpu,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
+	$(BIN)/pip install --quiet --editable '.[spark,connect,arrow,keras-cpu,jax,sklearn,bayes,tpe,cmaes,optuna,report,dev]'
 	@touch $@
 
 demo: $(STAMP)  ## Search for a good digits classifier on local[*]

@@ -14,6 +14,7 @@ import hpo_spark
 HERE = Path(__file__).parent
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs the extra jax")
 def test_members_train_as_each_alone_convolutions_too():
     path = os.pathsep.join([str(Path(hpo_spark.__file__).parents[1]), str(HERE)])
