@@ -269,7 +269,9 @@ def test_a_search_gives_one_table_whatever_runs_it(spark, tmp_path):
 
     def search(executor, out=None):
         objective = KerasObjective(build_model, "digits", epochs=2)
-        study = Study(space, objective, {"name": "genetic", "population": 4}, seed=3, out=out, fixed={"dropout": 0.2})
+        # Alone: how many train together, with one dropout, depends on the slots.
+        options = {"seed": 3, "out": out, "fixed": {"dropout": 0.2}, "fuse": "off"}
+        study = Study(space, objective, {"name": "genetic", "population": 4}, **options)
         with executor:
             return study.run(executor, max_trials=9)
 
