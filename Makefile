@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-clusters test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
+.PHONY: help install demo test test-long test-clusters test-gpus test-matrix test-faults test-storm test-browser test-tracking check format bench-mnist bench-training bench-fidelities bench-data bench-stage bench-scale bench-flat bench-search bench-bayes bench-journal bench-report bench-folds clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -32,6 +32,12 @@ test-long: $(STAMP)  ## Run whole searches that take longer
 
 test-clusters: $(STAMP)  ## Run the tests on real Spark clusters, started and killed on this machine
 	$(BIN)/python -m pytest -m cluster
+
+test-gpus: $(STAMP)  ## Run those of them with simulated GPUs
+	$(BIN)/python -m pytest -m cluster tests/clusters/test_gpus.py
+
+test-matrix: $(STAMP)  ## Run the core tests on pyspark 3.5, 4.0 and the newest; ARGS="--python python3.13" on another Python
+	$(BIN)/python tests/matrix.py $(ARGS)
 
 test-faults: $(STAMP)  ## Kill a search on Spark 50 times and resume it
 	$(BIN)/python -m pytest -m faults --timeout=3000

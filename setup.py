@@ -9,7 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "hpo_spark" / "versions.py").read_text())[1]
 
 EXTRAS = {
-    "spark": ["pyspark>=3.5"],
+    # Spark 3.5 needs distutils, which Python 3.12 has no more.
+    "spark": ["pyspark>=3.5; python_version < '3.12'", "pyspark>=4.0; python_version >= '3.12'"],
     "keras": ["tensorflow>=2.16"],
     # The build without CUDA exists for Linux and Windows on x86; elsewhere the plain package has none either.
     "keras-cpu": [

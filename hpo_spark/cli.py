@@ -343,9 +343,9 @@ def _chosen(file: StudyFile, master: str | None) -> StudyFile:
     where, resources = file.model.executor, file.model.resources
     if master is not None and where != "spark":
         raise ConfigError(f"--master {master}: belongs to the executor 'spark', got --executor {where}.")
-    if resources.gpus and where != "spark":
-        raise ConfigError(f"resources.gpus: only the executor 'spark' assigns devices to trials, got {where!r}.")
     if where == "serial":
+        if resources.gpus:
+            raise ConfigError("resources.gpus: the executor 'serial' assigns no devices; use processes or spark.")
         for name in ("timeout_s", "memory_mb"):
             if getattr(resources, name) is not None:
                 raise ConfigError(
@@ -450,6 +450,7 @@ def _open_executor(file: StudyFile, master: str | None, slots: int | None = None
             slots,
             task_timeout_s=resources.timeout_s,
             cpus=resources.cpus or 1,
+            gpus=resources.gpus,
             memory_mb=resources.memory_mb,
             isolation=resources.isolation,
         ) as pool:

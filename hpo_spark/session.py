@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -79,7 +80,10 @@ def open_session(name: str, master: str | None, task_cpus: int | None = None) ->
         if task_cpus is not None:
             builder = builder.config("spark.task.cpus", task_cpus)
     try:
-        session = builder.getOrCreate()
+        with warnings.catch_warnings():
+            # pyspark 4.3 looks for pandas when it starts, and warns of pandas 3; nothing here gives it any.
+            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+            session = builder.getOrCreate()
     except Exception as error:  # Java's, of any kind
         raise EnvironmentProblem(f"Spark could not start on master {master}: {first_lines(error)}") from error
     try:

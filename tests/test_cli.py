@@ -102,6 +102,7 @@ def test_a_run_shows_progress_a_table_and_leaves_its_files(folder, executor):
     assert "genetic: gen=0" in done.stdout
     assert "runs/x" in done.stdout
     assert "Traceback" not in done.stderr
+    assert "FutureWarning" not in done.stderr
     names = {path.name for path in (folder / "runs" / "x").iterdir()}
     assert {"study.yaml", "journal.jsonl", "result.json", "trials.csv", "best", "logs"} <= names
 

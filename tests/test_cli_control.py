@@ -132,7 +132,8 @@ def test_a_check_finds_an_objective_that_cannot_be_loaded_on_the_workers(folder)
     ("options", "words"),
     [
         (["--set", "resources.gpus=1", "--master", "local[2]"], "gpus=1: the master local[2] gives tasks no GPUs"),
-        (["--executor", "processes", "--set", "resources.gpus=1"], "resources.gpus: only the executor 'spark'"),
+        (["--executor", "processes", "--set", "resources.gpus=1"], "gpus=1: CUDA_VISIBLE_DEVICES names no devices"),
+        (["--executor", "serial", "--set", "resources.gpus=0.5"], "resources.gpus: the executor 'serial'"),
         (["--executor", "serial", "--set", "resources.memory_mb=100"], "resources.memory_mb: the executor 'serial'"),
         (["--executor", "serial", "--set", "resources.isolation=trial"], "resources.isolation: the executor 'serial'"),
         (["--set", "resources.isolation=thread"], "resources.isolation"),

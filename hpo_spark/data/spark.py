@@ -123,9 +123,12 @@ def _collect(frame: Any, columns: Columns, max_mb: float | None, where: str) -> 
 
 
 def _to_arrow(frame: Any) -> Any:
-    """The same with Spark 3."""
-    frame.sparkSession.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
-    return import_arrow("Collecting a DataFrame").Table.from_pandas(frame.toPandas(), preserve_index=False)
+    """The same with Spark 3, which does it on the way to pandas."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    batches = frame._collect_as_arrow()
+    schema = batches[0].schema if batches else to_arrow_schema(frame.schema)
+    return import_arrow("Collecting a DataFrame").Table.from_batches(batches, schema)
 
 
 def _selected(frame: Any, columns: Columns) -> Any:

@@ -13,6 +13,7 @@ import functools
 import gc
 import os
 import random
+import re
 import signal
 import site
 import sys
@@ -34,6 +35,7 @@ _PACKAGE_FOLDERS = tuple(
         site.getusersitepackages(),
     }
 )
+_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 
 class Snapshot:
@@ -104,7 +106,9 @@ def _reseed() -> None:
 
 def _restore_module(module: ModuleType, variables: dict[str, Any], contents: list[tuple[Any, Any]]) -> None:
     for name in set(vars(module)) - set(variables):
-        delattr(module, name)
+        # A submodule stays imported, and so must its name: another import would not set it again.
+        if sys.modules.get(f"{module.__name__}.{name}") is not vars(module)[name]:
+            delattr(module, name)
     vars(module).update(variables)
     for container, content in contents:
         container.clear()
@@ -134,6 +138,8 @@ def _is_users(name: str, module: Any) -> bool:
         and isinstance(file, str)
         and file.endswith(".py")
         and not file.startswith(_PACKAGE_FOLDERS)
+        # Nor installed for another interpreter, whose packages are on the path too.
+        and not _INSTALLED.search(file)
         and name.partition(".")[0] not in ("hpo_spark", "__main__", "__mp_main__")
     )
 

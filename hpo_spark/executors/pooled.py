@@ -31,7 +31,7 @@ T = TypeVar("T")
 INTERRUPT_EVERY_S = 0.2
 # Tasks that may wait for the window. Then `submit` waits too: a million of them would fill the driver's memory.
 _MAX_WAITING = 5_000
-# More threads than any window has; the window is what bounds them.
+# More threads than any window has.
 _MAX_THREADS = 1_000_000
 
 _task_numbers = count()
@@ -59,9 +59,12 @@ class PooledExecutor(Executor):
         slots: Tasks that can run at once.
         window: Tasks to keep in flight, of which those beyond ``slots`` wait where the next slot is.
         prepare_thread: Called first in each thread of the pool.
+        max_threads: Threads at most; None where the window alone bounds them, and now and then one comes too many.
     """
 
-    def __init__(self, slots: int, window: int, prepare_thread: Callable[[], None]) -> None:
+    def __init__(
+        self, slots: int, window: int, prepare_thread: Callable[[], None], max_threads: int | None = None
+    ) -> None:
         self.slots = slots
         self.window = window
         self._functions = FunctionBook()
@@ -74,7 +77,7 @@ class PooledExecutor(Executor):
         self._closed = False
         self._resized: list[weakref.WeakMethod[Callable[[], None]]] = []
         # It ends its threads when this object is gone, and finishes what was submitted when Python exits.
-        self._threads = ThreadPoolExecutor(_MAX_THREADS, type(self).__name__, initializer=prepare_thread)
+        self._threads = ThreadPoolExecutor(max_threads or _MAX_THREADS, type(self).__name__, initializer=prepare_thread)
 
     @abstractmethod
     def _execute(self, task: Task) -> Outcome:

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 from hpo_spark.executors.base import check_isolation, check_limits
+from hpo_spark.executors.devices import share_out
 from hpo_spark.executors.outcome import Outcome
 from hpo_spark.executors.pooled import PooledExecutor, Task
 from hpo_spark.executors.shared import LocalPath
@@ -24,12 +25,18 @@ class ProcessExecutor(PooledExecutor):
     and can end a task that runs too long.
 
     Args:
-        slots: Tasks at a time; None for one for every ``cpus`` cores that this process may use.
+        slots: Tasks at a time; None for one for every ``cpus`` cores that this process may use, as far as the devices
+            go.
         task_timeout_s: Seconds after which a task is killed and its future raises `TaskTimeout`; None for no limit.
         cpus: Cores that native libraries may use in one task.
+        gpus: Devices for a task, of those that ``CUDA_VISIBLE_DEVICES`` names here; tasks share one where it is a
+            fraction. 0 lets every task see them all.
         memory_mb: Anonymous memory in MB, of a task and all processes that it starts, beyond which it is killed and its
             future raises `MemoryExceeded`; None for no limit.
         isolation: ``"worker"`` runs one task after the other in a process, ``"trial"`` takes a new process for each.
+
+    Raises:
+        ConfigError: (a `ValueError`) If there are not so many devices here.
     """
 
     def __init__(
@@ -38,10 +45,11 @@ class ProcessExecutor(PooledExecutor):
         task_timeout_s: float | None = None,
         cpus: int = 1,
         *,
+        gpus: float = 0,
         memory_mb: float | None = None,
         isolation: Isolation = "worker",
     ) -> None:
-        check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, memory_mb=memory_mb)
+        check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, gpus=gpus or None, memory_mb=memory_mb)
         self.task_timeout_s = task_timeout_s
         self.memory_mb = memory_mb
         self._limits = TaskLimits(task_timeout_s, memory_mb)
@@ -49,10 +57,12 @@ class ProcessExecutor(PooledExecutor):
         self._local = threading.local()
         self._processes: list[TrialProcess] = []
         self._busy: dict[int, TrialProcess] = {}
-        slots = slots or max(1, usable_cores() // cpus)
+        most = max(1, usable_cores() // cpus)
+        environments = share_out(gpus, slots, most) if gpus else [{}] * (slots or most)
+        slots = len(environments)
         # The threads must not keep this object alive: without `shutdown`, they end when it is gone.
-        prepare = functools.partial(_start_process, self._local, self._processes, cpus, self._isolation)
-        super().__init__(slots, window=slots, prepare_thread=prepare)
+        prepare = functools.partial(_start_process, self._local, self._processes, cpus, self._isolation, environments)
+        super().__init__(slots, window=slots, prepare_thread=prepare, max_threads=slots)
         weakref.finalize(self, _close_all, self._processes)
 
     def prestart(self) -> None:
@@ -70,7 +80,8 @@ class ProcessExecutor(PooledExecutor):
         with self._lock:
             self._busy[task.number] = process
         try:
-            return process.run(task.function, task.arguments, self._limits.times(task.factor))
+            limits, environment = self._limits.times(task.factor), self._local.environment
+            return process.run(task.function, task.arguments, limits, environment=environment)
         finally:
             with self._lock:
                 del self._busy[task.number]
@@ -87,10 +98,17 @@ class ProcessExecutor(PooledExecutor):
         _close_all(self._processes)
 
 
-def _start_process(local: threading.local, processes: list[TrialProcess], cpus: int, isolation: Isolation) -> None:
-    local.process = TrialProcess(cpus, isolation)
+def _start_process(
+    local: threading.local,
+    processes: list[TrialProcess],
+    cpus: int,
+    isolation: Isolation,
+    environments: list[dict[str, str]],
+) -> None:
+    """Give a thread of the pool a process, and the environment that it has for good: its devices."""
+    local.process, local.environment = TrialProcess(cpus, isolation), environments.pop(0)
     processes.append(local.process)
-    local.process.prestart()
+    local.process.prestart(local.environment)
 
 
 def _close_all(processes: list[TrialProcess]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpo_spark.errors import ConfigError
+from hpo_spark.executors.devices import DEVICES, check_gpus
 from hpo_spark.executors.spark_task import GPU
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
     Raises:
         ConfigError: If they cannot be had; says what to submit with.
     """
-    if gpus > 1 and gpus % 1:
-        raise ConfigError(f"gpus={gpus:g}: must be a whole number, or a fraction below 1.")
+    check_gpus(gpus)
     conf = context.getConf()
     given_cpus, given_gpus = int(conf.get("spark.task.cpus") or 1), float(conf.get(_TASK_GPUS) or 0)
     if is_local(context):
@@ -60,7 +60,8 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
     if gpus > devices:
         raise ConfigError(
             f"gpus={gpus:g}: executors of this session have {devices:g}; submit with "
-            f"--conf {_EXECUTOR_GPUS}={-(-gpus // 1):g} and --conf spark.executor.resource.{GPU}.discoveryScript=FILE."
+            f"--conf {_EXECUTOR_GPUS}={-(-gpus // 1):g} and --conf spark.executor.resource.{GPU}.discoveryScript=FILE, "
+            "or have them in spark-defaults.conf."
         )
     return _profile(context, cpus or given_cpus, gpus or given_gpus)
 
@@ -70,7 +71,8 @@ def _check_local(master: str, cpus: int | None, gpus: float, given_cpus: int, gi
         what = f"gpus={gpus:g}" if gpus else f"{_TASK_GPUS}={given_gpus:g}"
         raise ConfigError(
             f"{what}: the master {master} gives tasks no GPUs, and Spark would wait for them for ever. "
-            "Use a cluster; or gpus=0, and all trials share the devices that CUDA_VISIBLE_DEVICES names."
+            f"Use a cluster; or the executor 'processes', which divides the devices that {DEVICES} names; "
+            "or gpus=0, and every trial sees them all."
         )
     if cpus not in (None, given_cpus):
         raise ConfigError(

@@ -6,7 +6,6 @@ A submitted task is a thin supervisor: it hands the call to the trial process of
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from hpo_spark.errors import DataError, ExecutorLost
 from hpo_spark.executors.child import FunctionCache, extend_path
+from hpo_spark.executors.devices import environment_of
 from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
 from hpo_spark.executors.shared import HostPath
@@ -27,7 +27,6 @@ from hpo_spark.versions import describe_difference, versions
 __all__ = ["GPU", "Answer", "MapTask", "PrestartTask", "SharedFunction", "TrialTask"]
 
 GPU = "gpu"
-_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 class SharedFunction(Protocol):
@@ -203,19 +202,9 @@ def _process(isolation: Isolation) -> TrialProcess:
 
 
 def _devices() -> dict[str, str]:
-    """The GPUs that Spark gave this task, as the environment of its trial process; empty where it gave none.
-
-    Spark's addresses count from 0 within what the executor may see.
-    """
+    """The GPUs that Spark gave this task, as the environment of its trial process; empty where it gave none."""
     from pyspark import TaskContext
 
     context = TaskContext.get()
     resources = context.resources() if context else {}
-    if GPU not in resources:
-        return {}
-    visible = [device.strip() for device in os.environ.get(_DEVICES, "").split(",") if device.strip()]
-    chosen = [
-        visible[int(address)] if address.isdigit() and int(address) < len(visible) else address
-        for address in resources[GPU].addresses
-    ]
-    return {_DEVICES: ",".join(chosen)}
+    return environment_of(resources[GPU].addresses) if GPU in resources else {}

@@ -1,17 +1,14 @@
 """GPUs of a trial on real masters, simulated with a discovery script: the worker has two, and its executor both."""
 
-import itertools
-import os
-import time
-
 import pytest
-from cluster import gpu_script, held, hold, local, most_at_once, standalone
+from cluster import gpu_script, held, local, standalone
+from devices import DEVICES, counted
 
 from hpo_spark import ConfigError, SparkExecutor
+from hpo_spark.cli import main
+from hpo_spark.journal import read_trials
 
 pytestmark = pytest.mark.cluster
-
-DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture(
@@ -39,55 +36,64 @@ def gpus(request, tmp_path_factory):
         yield cluster
 
 
-def test_tasks_at_the_same_time_have_a_gpu_each(gpus):
+def test_tasks_at_the_same_time_have_a_gpu_each(gpus, tmp_path):
     with SparkExecutor(gpus.spark, gpus=1) as executor:
         assert executor.slots == 2
-        outcomes = hold(executor, DEVICES, 6)
-    assert sorted({device for device, _ in outcomes}) == gpus.devices
-    assert most_at_once([span for _, span in outcomes]) == 2
-    for (device, (began, ended)), (other, (other_began, other_ended)) in itertools.combinations(outcomes, 2):
-        assert device != other or max(began, other_began) >= min(ended, other_ended)
+        assert counted(executor, tmp_path / "one", 12, 2) == dict.fromkeys(gpus.devices, 6)
 
 
-def test_a_task_may_have_them_all(gpus):
+def test_a_task_may_have_them_all(gpus, tmp_path):
     with SparkExecutor(gpus.spark, gpus=2) as executor:
         assert executor.slots == 1
-        outcomes = hold(executor, DEVICES, 2, 0.2)
-    assert [sorted(devices.split(",")) for devices, _ in outcomes] == [gpus.devices] * 2
-    assert most_at_once([span for _, span in outcomes]) == 1
+        outcome = counted(executor, tmp_path / "all", 3, 1)
+    assert {tuple(sorted(devices.split(","))) for devices in outcome} == {tuple(gpus.devices)}
 
 
-def test_two_tasks_may_share_one(gpus):
+def test_two_tasks_may_share_one(gpus, tmp_path):
     with SparkExecutor(gpus.spark, gpus=0.5) as executor:
         assert executor.slots == 4
-        outcomes = hold(executor, DEVICES, 8)
-    assert sorted({device for device, _ in outcomes}) == gpus.devices
-    for device in gpus.devices:
-        assert most_at_once([span for other, span in outcomes if other == device]) == 2
+        assert counted(executor, tmp_path / "half", 8, 4, 2) == dict.fromkeys(gpus.devices, 4)
 
 
-def test_cores_and_gpus_limit_the_slots_together(gpus):
-    with SparkExecutor(gpus.spark, cpus=4, gpus=1) as executor:
+def test_cores_and_gpus_limit_the_slots_together(gpus, tmp_path):
+    with SparkExecutor(gpus.spark, cpus=4, gpus=0.5) as executor:
         assert executor.slots == 1
-        assert most_at_once([span for _, span in hold(executor, DEVICES, 3, 0.3)]) == 1
+        assert sum(counted(executor, tmp_path / "one", 3, 1, 1).values()) == 3
 
 
-def test_a_trial_process_is_not_used_for_another_device(gpus):
-    """Libraries look at their devices once, so a process keeps those that it began with."""
-    with SparkExecutor(gpus.spark, gpus=1) as executor:
-        seen = {}
-        for future in [executor.submit(device_of_process) for _ in range(12)]:
-            pid, at_first, now = future.result(timeout=90)
-            assert at_first == now
-            assert seen.setdefault(pid, now) == now
+STUDY = """\
+study: {seed: 1, max_trials: 8}
+space:
+  x: {float: [-1.0, 1.0]}
+objective:
+  function: my_objective.py:train
+fixed: {folder: FOLDER, together: TOGETHER, sharing: SHARING}
+resources: {gpus: GPUS}
+report: false
+"""
+OBJECTIVE = """\
+import devices
+
+def train(params):
+    devices.meet(params["folder"], params["together"], params["sharing"])
+    return params["x"]
+"""
 
 
-def device_of_process():
-    """The device that this process began with, and the one that the task has now."""
-    time.sleep(0.2)
-    with open("/proc/self/environ") as file:
-        initial = dict(entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry)
-    return os.getpid(), initial.get(DEVICES), os.environ.get(DEVICES)
+@pytest.mark.parametrize(("asked", "together", "sharing"), [(1, 2, 1), (0.5, 4, 2)])
+def test_one_line_of_the_study_file_asks_for_them(gpus, tmp_path, monkeypatch, asked, together, sharing):
+    """In the session of a submission, which says what executors have, and no more."""
+    monkeypatch.chdir(tmp_path)
+    values = {"FOLDER": str(tmp_path / "gate"), "TOGETHER": together, "SHARING": sharing, "GPUS": asked}
+    text = STUDY
+    for name, value in values.items():
+        text = text.replace(name, str(value))
+    (tmp_path / "study.yaml").write_text(text)
+    (tmp_path / "my_objective.py").write_text(OBJECTIVE)
+    (tmp_path / "gate").mkdir()
+    assert main(["run", "study.yaml", "--out", "run", "--quiet"]) == 0
+    trials = read_trials(tmp_path / "run" / "journal.jsonl")
+    assert [str(trial.state) for trial in trials] == ["COMPLETED"] * 8
 
 
 def test_maps_run_beside_tasks_with_gpus(gpus):

@@ -1,5 +1,6 @@
 """Memory, output, isolation, and what a task leaves behind."""
 
+import importlib
 import os
 import random
 import subprocess
@@ -203,6 +204,33 @@ def test_a_task_finds_nothing_of_the_one_before(make):
     assert before["module"] == (0, 0, 0)
     assert drawn[0] != drawn[1]
     assert before["environment"] == (False, True)
+
+
+def use_late_import(_):
+    import late_package.part
+
+    return late_package.part.NUMBER  # the import finds it in sys.modules the second time, and sets no name then
+
+
+def test_what_a_task_imports_late_can_be_used_again(make, tmp_path, monkeypatch):
+    (tmp_path / "late_package").mkdir()
+    (tmp_path / "late_package" / "__init__.py").write_text("")
+    (tmp_path / "late_package" / "part.py").write_text("NUMBER = 5")
+    monkeypatch.syspath_prepend(tmp_path)
+    with make(slots=1) as executor:
+        executor.submit(importlib.import_module, "late_package").result(timeout=60)
+        assert [executor.submit(use_late_import, n).result(timeout=60) for n in range(3)] == [5, 5, 5]
+
+
+def test_packages_of_another_interpreter_are_left_alone(make, tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "foreign_package.py").write_text("N = 0\ndef count(_):\n    global N\n    N += 1\n    return N\n")
+    monkeypatch.syspath_prepend(folder)
+    import foreign_package
+
+    with make(slots=1) as executor:
+        assert [executor.submit(foreign_package.count, 0).result(timeout=60) for _ in range(3)] == [1, 2, 3]
 
 
 def test_globals_of_a_function_that_travels_by_value_are_new_each_time(make):
