@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.resource import ResourceProfile
 
-__all__ = ["is_dynamic", "is_local", "task_profile"]
+__all__ = ["asked_of_executors", "is_dynamic", "is_local", "task_profile"]
 
 _TASK_GPUS = f"spark.task.resource.{GPU}.amount"
 _EXECUTOR_GPUS = f"spark.executor.resource.{GPU}.amount"
@@ -64,6 +64,13 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
             "or have them in spark-defaults.conf."
         )
     return _profile(context, cpus or given_cpus, gpus or given_gpus)
+
+
+def asked_of_executors(context: SparkContext) -> str:
+    """What the submission wants each executor to have; a master that has no machine with so much waits for one."""
+    conf = context.getConf()
+    wanted = {name: conf.get(name) for name in ("spark.executor.cores", "spark.executor.memory", _EXECUTOR_GPUS)}
+    return ", ".join(f"{name}={value}" for name, value in wanted.items() if value) or "what the master gives by default"
 
 
 def _check_local(master: str, cpus: int | None, gpus: float, given_cpus: int, given_gpus: float) -> None:

@@ -20,7 +20,7 @@ from hpo_spark.errors import ConfigError, ExecutorLost, TaskCancelled, WorkerCra
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.outcome import Failure, Outcome, error_of, failure_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, PooledExecutor, Task
-from hpo_spark.executors.resources import is_dynamic, is_local, task_profile
+from hpo_spark.executors.resources import asked_of_executors, is_dynamic, is_local, task_profile
 from hpo_spark.executors.shared import HostPath
 from hpo_spark.executors.spark_errors import JobLost, check_alive, explain, first_lines
 from hpo_spark.executors.spark_files import RELEASE_S, ReleaseTask, SparkFiles
@@ -426,8 +426,11 @@ class SparkExecutor(PooledExecutor):
         while self.n_executors == 0 and time.monotonic() < deadline:
             time.sleep(0.1)
         self._cluster_slots = self._count_slots()
-        if self._cluster_slots == 0 and self.n_executors > 0:
-            asked = [f"cpus={cpus}"] * bool(cpus) + [f"gpus={gpus:g}"] * bool(gpus)
+        asked = [f"cpus={cpus}"] * bool(cpus) + [f"gpus={gpus:g}"] * bool(gpus)
+        if self.n_executors == 0:  # a queue may be long, so this is no refusal yet
+            what = asked_of_executors(self._context)
+            logger.warning("no executor has come in %g s; the session wants each to have %s", _REGISTRATION_S, what)
+        elif self._cluster_slots == 0:
             raise ConfigError(
                 f"{', '.join(asked)}: none of the {self.n_executors} executor(s) of this session has so many, "
                 "and Spark would wait for one for ever."

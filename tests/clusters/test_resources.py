@@ -6,6 +6,7 @@ import pytest
 from cluster import hold, local, most_at_once, standalone
 
 from hpo_spark import ConfigError, SparkExecutor
+from hpo_spark.preflight import preflight
 
 pytestmark = pytest.mark.cluster
 
@@ -30,6 +31,19 @@ def test_gpus_that_no_executor_has_are_refused_with_a_sentence(tmp_path):
         pytest.raises(ConfigError, match=r"gpus=1.*spark\.executor\.resource\.gpu\.amount"),
     ):
         SparkExecutor(cluster.spark, gpus=1)
+
+
+def test_executors_that_no_worker_can_give_are_named_instead_of_waited_for_in_silence(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("hpo_spark.executors.spark._REGISTRATION_S", 3.0)
+    conf = {"spark.executor.resource.gpu.amount": "1"}
+    with (
+        standalone(tmp_path / "cluster", n_workers=1, conf=conf) as cluster,
+        SparkExecutor(cluster.spark, gpus=1) as executor,
+    ):
+        assert "no executor has come in 3 s" in caplog.text
+        assert "spark.executor.resource.gpu.amount=1" in caplog.text
+        found = preflight(executor, abs, patience_s=3.0)
+        assert found.problems == ["No worker has answered: are there any, and are they free?"]
 
 
 @pytest.mark.parametrize("master", ["local-cluster[1,4,1024]", "standalone"])
