@@ -23,7 +23,7 @@ BUILD = ROOT / "build" / "matrix"
 NEWEST = "pyspark"
 SPARKS = ["pyspark>=3.5,<3.6", "pyspark>=4.0,<4.1", NEWEST]
 # What another Python gets beside pyspark.
-EXTRAS = ".[arrow,keras-cpu,sklearn,bayes]"
+EXTRAS = ".[arrow,keras-cpu,sklearn,bayes,cmaes]"
 TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pandas>=2.1"]
 SHOWN = ["numpy", "pandas", "pyarrow", "tensorflow_cpu", "scikit-learn"]
 
