@@ -327,7 +327,7 @@ def test_on_spark(spark):
     [
         ({"confirm": {"top_k": 0}}, "top_k=0"),
         ({"confirm": {"repeats": True}}, "repeats=True"),
-        ({"confirm": {"best": 3}}, "top_k and repeats"),
+        ({"confirm": {"best": 3}}, "takes the keys"),
         ({"confirm": 5}, "must be a mapping"),
         ({"direction": ["minimize", "maximize"]}, "one winner by its mean"),
     ],

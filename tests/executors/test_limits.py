@@ -240,7 +240,8 @@ def test_packages_of_another_interpreter_are_left_alone(make, tmp_path, monkeypa
     import foreign_package
 
     with make(slots=1) as executor:
-        assert [executor.submit(foreign_package.count, 0).result(timeout=60) for _ in range(3)] == [1, 2, 3]
+        counts = [executor.submit(foreign_package.count, 0).result(timeout=60) for _ in range(3)]
+        assert max(counts) > 1  # not 3 for sure: Spark has two workers
 
 
 def test_globals_of_a_function_that_travels_by_value_are_new_each_time(make):
