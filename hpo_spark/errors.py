@@ -152,7 +152,18 @@ class TaskNotRun(HpoSparkError, RuntimeError):
 
 
 class CannotFuse(HpoSparkError, RuntimeError):
-    """Trials cannot be trained together, or would gain nothing by it; the message says why."""
+    """Trials cannot be trained together, or would gain nothing by it; the message says why.
+
+    Attributes:
+        for_key: Whether that goes for all trials of their key, and not for these only.
+    """
+
+    def __init__(self, message: str = "", for_key: bool = True) -> None:
+        self.for_key = for_key
+        super().__init__(message, for_key)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrialPruned(BaseException):

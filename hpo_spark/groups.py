@@ -2,8 +2,9 @@
 
 An objective offers that by ``fuse_key(params)``, a hashable that trials must share, or None for a trial that goes
 alone; and by ``evaluate_many(params_list, contexts)``, which returns for each what the objective would have, or an
-exception where that member failed. It may offer ``fuse_bytes(params)``, what a member needs in memory. `CannotFuse`,
-raised or returned, says that members must be trained alone after all.
+exception where that member failed. It may offer ``fuse_bytes(params)``, what a member needs in memory, and
+``why_alone(params)``, why a key is None. `CannotFuse` says that members must be trained alone after all: returned, that
+member; raised, all of them and those of their key that come later.
 
 Members are trials like any other: each has its own future, which tells how it ended. What ends a group says nothing of
 most of its members, so these are to run again alone (`RunAlone`):
@@ -30,13 +31,13 @@ from hpo_spark.errors import (
     HpoSparkError,
     MemoryExceeded,
     TaskCancelled,
-    TaskNotPicklable,
     TaskTimeout,
 )
 from hpo_spark.executors.base import cancel_task, memory_of, submit_within
 from hpo_spark.fuse import Fuse
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.objectives.together import Together
+from hpo_spark.space import Params
 from hpo_spark.trial import Trial
 
 __all__ = ["Group", "Groups", "Member", "RunAlone", "with_company", "without_torn"]
@@ -66,9 +67,12 @@ class Groups:
         evaluation: What runs for each trial.
         fuse: The options; None to leave each trial alone.
         wave: In deterministic mode, the trials that are asked for at once; else None.
+        example: A configuration like those that will come.
     """
 
-    def __init__(self, executor: Executor, evaluation: Evaluation, fuse: Fuse | None, wave: int | None) -> None:
+    def __init__(
+        self, executor: Executor, evaluation: Evaluation, fuse: Fuse | None, wave: int | None, example: Params
+    ) -> None:
         objective: Any = evaluation.objective
         offered = callable(getattr(objective, "fuse_key", None)) and callable(getattr(objective, "evaluate_many", None))
         self.fuse = fuse if offered else None
@@ -78,8 +82,12 @@ class Groups:
         self._wave = wave
         # Why trials of a key are not trained together.
         self._refused: dict[Hashable, str] = {}
-        self._member_s: float | None = None
+        self._said: set[str] = set()
+        # How long a member takes, by the key of its group.
+        self._member_s: dict[Hashable, float] = {}
         self._lock = threading.Lock()
+        # Whether there was company for any of the trials that came last: without it, none is asked for.
+        self._finds_company = self.fuse is not None and self._key(Trial(0, example, 0)) is not None
 
     def size(self, learns: bool, n_ended: int) -> int:
         """How many trials to ask for at once for each free slot.
@@ -88,7 +96,7 @@ class Groups:
             learns: Whether what the searcher proposes depends on how trials ended: then few at a time teach it more.
             n_ended: Trials that have ended.
         """
-        if self.fuse is None:
+        if self.fuse is None or not (self._finds_company or self._wave is not None):
             return 1
         if self._wave is not None:
             return self._wave
@@ -106,8 +114,11 @@ class Groups:
         if self.fuse is None:
             return [[trial] for trial in trials]
         by_key: dict[Hashable, list[Trial]] = defaultdict(list)
+        keys = {trial.number: self._key(trial) for trial in trials}
+        if trials:
+            self._finds_company = any(key is not None for key in keys.values())
         for trial in trials:
-            key = self._key(trial)
+            key = keys[trial.number]
             by_key[("alone", trial.number) if key is None else key].append(trial)
         formed = [group for members in by_key.values() for group in self._split(members, len(trials), n_free)]
         return sorted(formed, key=lambda group: group[0].number)
@@ -116,13 +127,25 @@ class Groups:
         # A checkpoint is taken up alone; and which repeats are submitted at once may depend on what has run before.
         if trial.parent is not None or (trial.repeat is not None and self._wave is not None):
             return None
+        params = {**self._together.evaluation.fixed, **trial.params}
         try:
-            key: Hashable = self._objective.fuse_key({**self._together.evaluation.fixed, **trial.params})
+            own: Hashable = self._objective.fuse_key(params)
+            hash(own)
         except Exception as error:  # the trial itself will tell what is wrong with its params
-            logger.debug("trial %d: fuse_key failed: %s: %s", trial.number, type(error).__name__, error)
+            self._say(f"{type(error).__name__}: {error}", trial)
             return None
-        key = None if key is None else (key, trial.fidelity, trial.repeat)
+        if own is None:
+            why_alone = getattr(self._objective, "why_alone", None)
+            self._say(str(why_alone(params)) if callable(why_alone) else "the objective has it so", trial)
+            return None
+        key = own, trial.fidelity, trial.repeat
         return None if key in self._refused else key
+
+    def _say(self, reason: str, trial: Trial) -> None:
+        """Tell once why trials are alone."""
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.info("trials such as trial %d are trained each alone: %s", trial.number, reason)
 
     def _split(self, members: list[Trial], n_all: int, n_free: int) -> list[list[Trial]]:
         """Equal parts of the trials of one key: one for each of its share of the free slots, or more for their size."""
@@ -138,10 +161,15 @@ class Groups:
         fuse_bytes = getattr(self._objective, "fuse_bytes", None)
         if not callable(fuse_bytes):
             return 1
-        limit_mb = memory_of(self._executor)
+        # In deterministic mode groups are the same wherever they run.
+        limit_mb = memory_of(self._executor) if self._wave is None else None
         room_mb = self.fuse.memory_mb if limit_mb is None else min(self.fuse.memory_mb, _SHARE_OF_LIMIT * limit_mb)
-        each_mb = max(fuse_bytes({**self._together.evaluation.fixed, **trial.params}) for trial in members) / 1e6
-        return -(-len(members) // max(1, int(room_mb / each_mb)))
+        try:
+            each = max(fuse_bytes({**self._together.evaluation.fixed, **trial.params}) for trial in members)
+        except Exception as error:
+            self._say(f"fuse_bytes failed: {type(error).__name__}: {error}", members[0])
+            return len(members)
+        return -(-len(members) // max(1, int(room_mb * 1e6 / max(1, each))))
 
     def submit(self, trials: Sequence[Trial], known: Known) -> list[Future[Evaluated]]:
         """Have the trials of one group evaluated together.
@@ -150,35 +178,31 @@ class Groups:
             trials: The group, two or more.
             known: Gives the values of the trials that none beats, then and now; from any thread.
         """
-        future = submit_within(self._executor, self._times_as_long(len(trials)), self._together, trials, known())
+        future = submit_within(self._executor, self._times_as_long(trials), self._together, trials, known())
         group = Group(self._executor, future, trials, self._learn)
         return [*group.members]
 
-    def _times_as_long(self, n: int) -> float:
+    def _times_as_long(self, trials: Sequence[Trial]) -> float:
         """How many times as long as one trial a group may take: at most as long as its members one after the other."""
         limit_s: float | None = getattr(self._executor, "task_timeout_s", None)
-        if limit_s is None or self._member_s is None:
-            return n
-        return min(n, 1 + _SLACK * n * self._member_s / limit_s)
+        member_s = self._member_s.get(self._key(trials[0]))
+        if limit_s is None or member_s is None:
+            return len(trials)
+        return min(len(trials), 1 + _SLACK * len(trials) * member_s / limit_s)
 
-    def _learn(self, trials: Sequence[Trial], ended: Sequence[Evaluated] | CannotFuse) -> None:
+    def _learn(self, trials: Sequence[Trial], ended: Sequence[Evaluated] | BaseException) -> None:
         """How long a member takes, and which trials are no company for one another; in some thread."""
-        if isinstance(ended, CannotFuse):
-            self._refuse(trials[0], str(ended))
-            return
-        seconds = sum(evaluated.trial.seconds or 0.0 for evaluated in ended) / len(ended)
+        key = self._key(trials[0])
         with self._lock:
-            self._member_s = max(seconds, self._member_s or 0.0)
-
-    def _refuse(self, trial: Trial, reason: str) -> None:
-        key = self._key(trial)
-        with self._lock:
-            if key is None or key in self._refused:
-                return
-            is_new = reason not in self._refused.values()
-            self._refused[key] = reason
-        if is_new:
-            logger.info("trials such as trial %d are trained each alone: %s", trial.number, reason)
+            if isinstance(ended, TaskTimeout):
+                self._member_s.pop(key, None)
+            elif isinstance(ended, CannotFuse):
+                if self._wave is None and ended.for_key:  # when a group ends depends on the clock
+                    self._refused[key] = str(ended)
+                self._say(str(ended), trials[0])
+            elif not isinstance(ended, BaseException):
+                seconds = sum(evaluated.trial.seconds or 0.0 for evaluated in ended) / len(ended)
+                self._member_s[key] = max(seconds, self._member_s.get(key, 0.0))
 
 
 class Group:
@@ -218,8 +242,7 @@ class Group:
         """The task has ended, in some thread: tell each member."""
         error = CancelledError() if future.cancelled() else future.exception()
         if error is not None:
-            if isinstance(error, CannotFuse):
-                self._learn(self._trials, error)
+            self._learn(self._trials, error)
             if not isinstance(error, CannotFuse | CancelledError | TaskCancelled):
                 logger.warning(
                     "the group of trial %d and %d others has ended without them, and each runs again alone: %s",
@@ -232,9 +255,8 @@ class Group:
         whole = [result for result in results if not isinstance(result, CannotFuse)]
         if whole:
             self._learn(self._trials, whole)
-        for trial, member, result in zip(self._trials, self.members, results, strict=True):
-            if isinstance(result, CannotFuse):
-                self._learn([trial], result)
+        for member, result in zip(self.members, results, strict=True):
+            if isinstance(result, CannotFuse):  # which says nothing of others
                 member.fail(result)
             else:
                 member.set_result(result)
@@ -280,7 +302,7 @@ class Member(Future[Evaluated]):
             self.set_exception(RunAlone("another trial of its group was cancelled"))
         elif isinstance(error, TaskTimeout | MemoryExceeded | ExecutorLost | CannotFuse):
             self.set_exception(RunAlone(f"its group {error}"))
-        elif isinstance(error, TaskNotPicklable | BrokenExecutor | HpoSparkError):
+        elif isinstance(error, BrokenExecutor | HpoSparkError):
             self.set_exception(error)
         else:
             self.set_exception(RunAlone(f"its group failed: {type(error).__name__}: {error}"))

@@ -71,6 +71,13 @@ class Live:
         files = self._files_of(number)
         return _read(self._storage, max(files)[1]) if files else []
 
+    def forget(self, number: int) -> None:
+        """What a trial has reported so far counts no more."""
+        with self._lock:
+            for _, file in self._files_of(number):
+                self._known.pop(file, None)
+                self._shelf.remove(f"{FOLDER}/{file}")
+
     def end(self, number: int, has_reported: bool) -> None:
         """A trial has ended: what it has reported is in its record now."""
         with self._lock:

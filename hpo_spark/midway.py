@@ -116,6 +116,14 @@ class Midway:
         done = 0 if self._checkpoints is None else self._checkpoints.step_of(trial.parent)
         return trial.fidelity - done if done < trial.fidelity else trial.fidelity  # as `Evaluation` goes on from it
 
+    def begin_again(self, trial: Trial) -> None:
+        """A trial runs again from its beginning, in the same attempt: what it has reported so far counts no more."""
+        with self._lock:
+            if self._curves.pop(trial.number, None) is not None:
+                self._n_changes += 1
+        if self._live is not None:
+            self._live.forget(trial.number)
+
     def curve_of(self, trial: Trial) -> list[list[float]]:
         """What a trial had reported that has left no result of its own."""
         return [] if self._live is None else self._live.curve_of(trial.number)

@@ -73,11 +73,12 @@ class Reporter:
         if self._is_seen is None and not place.is_seen():
             self._is_seen = False
             return
-        self._is_seen = True
+        is_first, self._is_seen = self._is_seen is None, True
         line = json.dumps(to_finite(list(pair))) + "\n"
         storage, now = place.storage, time.monotonic()
         if isinstance(storage, LocalStorage):
-            with (storage.path / self._name).open("a") as file:
+            # A trial that begins again in the same attempt has left lines there.
+            with (storage.path / self._name).open("w" if is_first else "a") as file:
                 file.write(line)
         else:  # where nothing can be appended to a file it is written as a whole, now and then
             self._lines.append(line)

@@ -143,7 +143,8 @@ class Runner:
         self._proposer = searcher
         self._executor = executor
         self._tasks = TrialTasks(executor, evaluation, self.wake)
-        self._groups = Groups(executor, evaluation, fuse, None if lookahead is None else max(1, lookahead // 2))
+        wave = None if lookahead is None else max(1, lookahead // 2)
+        self._groups = Groups(executor, evaluation, fuse, wave, space.decode([0.5] * len(space)))
         self._limits = limits
         self._listener = listener
         self._enqueued = enqueued
@@ -434,14 +435,14 @@ class Runner:
 
     def _with_company(self, searcher: Ahead, wait_s: float, n: int) -> list[Proposal]:
         """What a slow searcher has proposed, once that is as much as is wanted or the first has waited long enough."""
-        self._proposed += searcher.ask(n - len(self._proposed))
+        self._proposed += searcher.ask(max(0, n - len(self._proposed)))
         if not self._proposed:
             return []
         now = time.monotonic()
         self._company_by = self._company_by or now + wait_s
         if len(self._proposed) < n and now < self._company_by and searcher.may_propose:
             return []
-        proposed, self._proposed, self._company_by = self._proposed, [], None
+        proposed, self._proposed, self._company_by = self._proposed[:n], self._proposed[n:], None
         return proposed
 
     def _has_epochs_for(self, proposal: Proposal) -> bool:
@@ -525,12 +526,14 @@ class Runner:
 
     def _hand_over(self, trials: Sequence[Trial]) -> None:
         """Hand announced trials to the executor as one task; those among them that have ended only keep company."""
-        for trial in [trial for trial in trials if trial.number in self._cancelled or self._stopped]:
+        # Decided once: what is told of the refused may stop the search or cancel others, which `_follow` looks at.
+        refused = {trial.number for trial in trials if trial.number in self._cancelled or self._stopped}
+        for trial in (trial for trial in trials if trial.number in refused):
             with self._lock:
                 announced = self._in_flight.pop(trial.number, None)
             if announced is not None:
                 self._settle(self._unfinished(trial, CancelledError()))
-        wanted = [trial for trial in trials if trial.number not in self._cancelled and not self._stopped]
+        wanted = [trial for trial in trials if trial.number not in refused]
         if not wanted:
             return
         first = wanted[0]
@@ -588,7 +591,7 @@ class Runner:
         if self.reason is not None:
             return None
         left = [] if self._limits.timeout_s is None else [self._limits.timeout_s - self.seconds]
-        left += [] if self._company_by is None else [self._company_by - time.monotonic()]
+        left += [] if self._company_by is None or self._room <= 0 else [self._company_by - time.monotonic()]
         return max(0.0, min(left)) if left else None
 
     def _end(self, number: int) -> None:
@@ -606,6 +609,7 @@ class Runner:
         elif isinstance(error, RunAlone):
             if self._is_wanted(trial):
                 logger.debug("trial %d runs again, alone: %s", number, error)
+                self._midway.begin_again(trial)
                 self._submit(replace(trial, group=None))
             else:
                 self._settle(self._unfinished(trial, CancelledError()))
@@ -637,7 +641,7 @@ class Runner:
                 trial,
                 host=report.host,
                 started=report.started,
-                seconds=report.seconds,
+                seconds=report.seconds / (trial.group[1] if trial.group else 1),
                 spans=[list(span) for span in report.spans],
                 attempt=trial.attempt + report.n_lost,
             )

@@ -366,3 +366,116 @@ def test_groups_are_tasks_of_spark(spark):
         result = run(executor, max_trials=30)
     assert min(together(result)) > 1
     assert [trial.value for trial in result.trials] == [trial.params["x"] ** 2 for trial in result.trials]
+
+
+@pytest.mark.parametrize("searcher", ["evolution", "random"])
+def test_trials_without_company_are_submitted_as_ever(two, caplog, searcher):
+    class Loner(Squares):
+        def fuse_key(self, params):
+            return None
+
+        def why_alone(self, params):
+            return "it likes to be"
+
+    caplog.set_level("INFO")
+    most = 0
+
+    def watch(study, trial):
+        nonlocal most
+        most = max(most, study.n_running)
+
+    study = Study(SPACE, Loner(), searcher, "minimize", 1, callbacks=[watch])
+    study.run(two, 20)
+    assert most <= two.window
+    assert caplog.text.count("it likes to be") == 1
+
+
+@pytest.mark.parametrize("key", [lambda params: [], lambda params: 1 / 0], ids=["unhashable", "raises"])
+def test_a_wrong_key_leaves_trials_alone(two, key):
+    class Wrong(Squares):
+        def fuse_key(self, params):
+            return key(params)
+
+    assert set(together(run(two, Wrong(), max_trials=6))) == {1}
+
+
+@pytest.mark.parametrize("n_bytes", [lambda: 0, lambda: 1 / 0], ids=["nothing", "raises"])
+def test_a_wrong_size_ends_nothing(two, n_bytes):
+    class Wrong(Squares):
+        def fuse_bytes(self, params):
+            return n_bytes()
+
+    assert len(run(two, Wrong(), max_trials=6).trials) == 6
+
+
+def test_a_group_that_exits_ends_no_program():
+    class Exits(Squares):
+        def evaluate_many(self, params_list, contexts):
+            raise SystemExit(3)
+
+    assert set(together(run(SerialExecutor(), Exits(), max_trials=6))) == {1}
+
+
+def test_stopping_while_a_cancelled_member_is_settled_ends_the_study(two):
+    class Stops:
+        def on_trial_start(self, study, trial):
+            if trial.number == 0:
+                study.cancel(0)
+
+        def on_trial_end(self, study, trial):
+            study.stop()
+
+    study = Study(SPACE, Squares(), "random", "minimize", 1, callbacks=[Stops()])
+    result = study.run(two, 12)
+    assert len(result.trials) == 12
+    assert result.trials[0].state is TrialState.CANCELLED
+
+
+def test_cheap_groups_do_not_shorten_the_time_of_dear_ones():
+    class Uneven(Squares):
+        def evaluate_many(self, params_list, contexts):
+            time.sleep(0.3 * len(params_list) if params_list[0]["kind"] == "b" else 0)
+            return super().evaluate_many(params_list, contexts)
+
+    with ProcessExecutor(1, task_timeout_s=0.8) as executor:
+        result = run(executor, Uneven(), max_trials=30, fuse={"max_group": 4})
+    dear = [trial for trial in result.trials if trial.params["kind"] == "b" and trial.group is not None]
+    assert len(dear) > 4
+    assert all(trial.metrics["together"] > 1 for trial in dear)
+
+
+def test_a_trial_that_begins_again_has_reported_nothing_before(tmp_path):
+    class Late(Squares):
+        def evaluate_many(self, params_list, contexts):
+            for context in contexts:
+                for step in (1, 2, 3):
+                    context.report(step, 0.9)
+            raise CannotFuse("they are no company")
+
+    result = run(SerialExecutor(), Late(), max_trials=6, out=tmp_path, pruner={"name": "median", "start": 100})
+    assert [trial.curve for trial in result.trials] == [[[1, trial.params["x"]]] for trial in result.trials]
+
+
+def test_waiting_proposals_do_not_exceed_the_limit(two):
+    from hpo_spark.searchers.random import RandomSearcher
+
+    class Slow(RandomSearcher):
+        is_slow = learns = True
+
+        def _propose(self, rng):
+            time.sleep(0.02)
+            return super()._propose(rng)
+
+    study = Study(SPACE, Squares(), Slow(SPACE, ("minimize",), 1), "minimize", 1, fuse=Fuse(wait_s=5))
+    stop = threading.Event()
+
+    def enqueue():
+        for n in range(4):
+            stop.wait(0.03)
+            study.enqueue({"x": n / 7, "kind": "a"})
+
+    thread = threading.Thread(target=enqueue)
+    thread.start()
+    result = study.run(two, 10)
+    thread.join()
+    assert len(result.trials) == 10

@@ -224,6 +224,16 @@ class KerasObjective:
 
         return fuse_bytes(self, params)
 
+    def why_alone(self, params: Mapping[str, Any]) -> str | None:
+        """Why a trial is trained alone; None where nothing that is known beforehand says so.
+
+        Raises:
+            ValueError: If the params are impossible.
+        """
+        from hpo_spark.fused import why_alone
+
+        return why_alone(self, params)
+
     def evaluate_many(
         self, params: Sequence[dict[str, Any]], contexts: Sequence[Context]
     ) -> list[dict[str, Any] | BaseException]:

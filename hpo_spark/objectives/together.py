@@ -47,8 +47,11 @@ class Together:
         params = [{**self.evaluation.fixed, **trial.params} for trial in trials]
         started, clock = time.time(), time.perf_counter()
         objective: Any = self.evaluation.objective
-        with seeded_alone(trials[0].seed):
-            outcomes = list(objective.evaluate_many(params, contexts))
+        try:
+            with seeded_alone(trials[0].seed):
+                outcomes = list(objective.evaluate_many(params, contexts))
+        except SystemExit as error:  # it must not end the program where that is this process
+            raise RuntimeError(f"evaluate_many exited with {error.code!r}") from error
         if len(outcomes) != len(trials):
             raise CannotFuse(f"evaluate_many returned {len(outcomes)} outcomes for {len(trials)} trials")
         shares = _shares(contexts, time.perf_counter() - clock)
