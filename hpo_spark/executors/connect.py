@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpo_spark.errors import ConfigError, EnvironmentProblem
 from hpo_spark.executors.base import cancel_task, check_isolation, check_limits
 from hpo_spark.executors.cluster import ClusterExecutor, new_name
-from hpo_spark.executors.connect_errors import explain, missing_module
+from hpo_spark.executors.connect_errors import explain
 from hpo_spark.executors.connect_files import ConnectFiles, send_package
 from hpo_spark.executors.connect_task import ANSWER, ArrowTask, InlineFunction
 from hpo_spark.executors.devices import check_gpus
-from hpo_spark.executors.outcome import Failure, error_of, failure_of
+from hpo_spark.executors.outcome import Failure, dump_arguments, error_of
 from hpo_spark.executors.pooled import Task
 from hpo_spark.executors.resources import TASK_GPUS
+from hpo_spark.executors.spark_errors import missing_module
 from hpo_spark.executors.spark_task import Answer, TrialTask, run_chunk
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
-from hpo_spark.pickling import dump_item, load_item, loads
+from hpo_spark.pickling import load_item, loads
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame
@@ -70,7 +71,8 @@ class ConnectExecutor(ClusterExecutor):
             a new process for each.
 
     Raises:
-        ConfigError: (a `ValueError`) If the server gives a task other cores or GPUs, or does not tell how many slots it has.
+        ConfigError: (a `ValueError`) If the server gives a task other cores or GPUs, or does not tell how many slots it
+            has.
         EnvironmentProblem: If pyspark is older than 4.
         BrokenExecutor: If the session has ended, or its server does not answer.
     """
@@ -141,7 +143,7 @@ class ConnectExecutor(ClusterExecutor):
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             function = self._functions.pickled_anew(fn)
-        items = [_dump_arguments(args) for args in zip(*iterables, strict=False)]
+        items = [dump_arguments(args) for args in zip(*iterables, strict=False)]
         size = chunksize or max(1, -(-len(items) // (_CHUNKS_PER_SLOT * self.slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         futures = [self.submit_within(len(chunk), run_chunk, function, chunk) for chunk in chunks]
@@ -193,7 +195,7 @@ class ConnectExecutor(ClusterExecutor):
         try:
             return self._collect(tag, base, task)
         except Exception as error:  # of the connection, or the server's
-            if missing_module(error) == "hpo_spark" and not had_package:
+            if missing_module(str(error)) == "hpo_spark" and not had_package:
                 self._send_package()
                 return self._run_operation(tag, base, task)
             raise explain(error, tag) from error
@@ -266,10 +268,3 @@ def _setting(spark: SparkSession, name: str, default: int) -> float:
         if isinstance(explain(error, ""), BrokenExecutor):
             raise
         return default  # a server may keep its settings to itself, as Databricks' does
-
-
-def _dump_arguments(args: tuple[Any, ...]) -> Any:
-    try:
-        return dump_item(args)
-    except Exception as error:
-        return failure_of(error, "The item cannot be sent to a worker: ")

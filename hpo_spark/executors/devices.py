@@ -86,7 +86,7 @@ def _named(address: str, visible: Sequence[str]) -> str:
         return address
     if int(address) >= len(visible):
         raise ConfigError(
-            f"Spark has assigned the GPU {address}, and {DEVICES}={','.join(visible)} has 0 to {len(visible) - 1}: have "
-            "the discovery script count within what is visible, as conf/gpus.sh does, or unset it for the executors."
+            f"Spark has assigned the GPU {address}, and {DEVICES}={','.join(visible)} has 0 to {len(visible) - 1}: "
+            "have the discovery script count within these, as conf/gpus.sh does, or unset it for the executors."
         )
     return visible[int(address)]
