@@ -149,7 +149,9 @@ def test_slots_and_cores_are_the_servers(remote_spark):
         assert (executor.slots, executor.window) == (1, 1)
     with pytest.raises(ConfigError, match=r"cpus=2: the server gives a task spark\.task\.cpus=1.*--conf spark\.task"):
         ConnectExecutor(remote_spark, cpus=2)
-    with pytest.raises(ConfigError, match=r"gpus=1: the server gives a task spark\.task\.resource\.gpu\.amount=0.*--conf"):
+    with pytest.raises(
+        ConfigError, match=r"gpus=1: the server gives a task spark\.task\.resource\.gpu\.amount=0.*--conf"
+    ):
         ConnectExecutor(remote_spark, gpus=1)
 
 
