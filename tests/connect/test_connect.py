@@ -144,7 +144,7 @@ def test_a_task_whose_worker_is_lost_is_begun_again_but_not_for_ever(remote_spar
 def test_slots_and_cores_are_the_servers(remote_spark):
     with ConnectExecutor(remote_spark, cpus=1) as executor:
         assert (executor.slots, executor.window) == (2, 4)
-        assert executor.submit(os.environ.get, "OMP_NUM_THREADS").result(timeout=60) == "1"
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60) == "1"
     with ConnectExecutor(remote_spark, slots=1) as executor:
         assert (executor.slots, executor.window) == (1, 1)
     with pytest.raises(ConfigError, match=r"cpus=2: the server gives a task spark\.task\.cpus=1.*--conf spark\.task"):
