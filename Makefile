@@ -65,10 +65,10 @@ test-images: $(IMAGES_STAMP)  ## Build the image and run searches in containers 
 	tests/images/install.sh
 	$(BIN)/python -m pytest -m images
 
-docker/constraints.txt: setup.py docker/constraints.in  ## Pin what the image gets from PyPI
+pin-image: $(STAMP)  ## Pin what the image gets from PyPI
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile setup.py docker/constraints.in --extra all --extra keras-cpu --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command 'make $@' --upgrade --quiet --output-file $@
+	  --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command 'make $@' --upgrade --quiet --output-file docker/constraints.txt
 
 test-tracking: $(STAMP)  ## Have MLflow load and register best models; and its small package alone
 	$(BIN)/python -m pytest -m tracking
@@ -80,6 +80,7 @@ $(AIRFLOW_STAMP): jobs/airflow/requirements.txt
 
 test-airflow: $(STAMP) $(AIRFLOW_STAMP)  ## Run the DAGs in an Airflow of their own, made in build/airflow-venv
 	$(BIN)/python -m pytest -m airflow
+
 test-connect: $(STAMP)  ## Put the executor for Spark Connect to the contract, and run searches, on a real server
 	$(BIN)/python -m pytest -m connect --timeout=600
 

@@ -427,6 +427,7 @@ def _open_executor(file: StudyFile, master: str | None, slots: int | None = None
                 slots,
                 task_timeout_s=resources.timeout_s,
                 cpus=resources.cpus,
+                gpus=resources.gpus,
                 memory_mb=resources.memory_mb,
                 isolation=resources.isolation,
             ) as pool,

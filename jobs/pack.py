@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import venv_pack
@@ -70,8 +71,18 @@ def _make_environment(folder: Path, wheel: Path, extras: str) -> Path:
     environment = folder / "environment"
     _call(sys.executable, "-m", "venv", environment)
     wanted = f"{wheel}[{extras}]" if extras else str(wheel)
-    _call(environment / "bin" / "python", "-m", "pip", "install", "--quiet", wanted)
+    # Executors get the versions of this environment, which is the driver's.
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(f"{name}=={version}\n" for name, version in _installed()))
+    pip = (environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", constraints)
+    _call(*pip, wanted)
     return environment
+
+
+def _installed() -> list[tuple[str, str]]:
+    """Names and versions of what this Python has, but for the package itself, which is built anew."""
+    found = {distribution.name: distribution.version for distribution in metadata.distributions()}
+    return sorted((name, version) for name, version in found.items() if name and name.replace("-", "_") != "hpo_spark")
 
 
 def _pack(environment: Path, archive: Path) -> Path:

@@ -2,13 +2,15 @@
 
 ``python jobs/standalone.py COMMAND ...`` starts the cluster from the installed pyspark, gives the command the master's
 URL in ``MASTER``, and ends with the command's exit code. Whatever happens, no process is left: all of them carry a mark
-in their environment, by which they are found and killed.
+in their environment, by which they are found and killed; on Linux the kernel ends the master, the workers and the
+command where this program itself is killed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -35,6 +37,9 @@ MARK = "HPO_SPARK_CLUSTER"
 
 _START_S, _END_S = 120.0, 30.0
 _HOST = "127.0.0.1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 T = TypeVar("T")
 
@@ -118,7 +123,9 @@ class Standalone:
             **(variables or {}),
             MARK: self.mark,
         }
-        process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment, start_new_session=True, **options)
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, env=environment, start_new_session=True, preexec_fn=_end_with_parent, **options
+        )
         self._spawned.append(process)
         return process
 
@@ -213,6 +220,12 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float, explain: Cal
     return found
 
 
+def _end_with_parent() -> None:
+    """In a process that was just forked: have the kernel kill it when the thread that has started it ends."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
@@ -230,12 +243,23 @@ def _run(cluster: Standalone, command: Sequence[str]) -> int:
 
     with _signals_go_to(forward):
         code = process.wait()
+        _await_rest(cluster, process.pid)
     return code if code >= 0 else 128 - code
+
+
+def _await_rest(cluster: Standalone, session: int) -> None:
+    """Give what the command has started a while to end: on Ctrl-C spark-submit is gone before the driver's report."""
+    rest = []
+    for process in marked(cluster.mark):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == session:
+                rest.append(process)
+    psutil.wait_procs(rest, timeout=_END_S)
 
 
 @contextlib.contextmanager
 def _signals_go_to(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:

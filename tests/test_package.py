@@ -47,6 +47,10 @@ def test_importing_needs_neither_spark_nor_tensorflow():
     assert 0 < float(done.stdout) <= 1
 
 
+def test_no_placeholder_is_left_in_the_readme():
+    assert re.findall(r"\b(?:SIZE|MATRIX|TODO|FIXME|XXX|TBD)\b", README) == []
+
+
 def test_the_readmes_first_search_prints_what_it_says(tmp_path):
     code, output = re.findall(r"```(?:python|text)\n(.*?)```", README, re.DOTALL)[:2]
     (tmp_path / "first.py").write_text(code)

@@ -68,13 +68,19 @@ def test_what_was_not_run_says_so(path):
     assert ran or path.suffix == ".json" or "NOT RUN HERE" in path.read_text()
 
 
-def test_the_script_for_gpus_says_what_spark_reads(tmp_path):
+@pytest.mark.parametrize(
+    ("visible", "addresses"), [(None, "012"), ("2,3", "01"), ("3, 5", "01"), ("0,-1,1", "0"), ("", "")]
+)
+def test_the_script_for_gpus_says_what_spark_reads(tmp_path, visible, addresses):
     tool = tmp_path / "nvidia-smi"
     tool.write_text('#!/bin/sh\n[ "$*" = "--query-gpu=index --format=csv,noheader" ] && printf "0\\n1\\n2\\n"\n')
     tool.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+    environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    if visible is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
     printed = subprocess.run(CONF / "gpus.sh", env=environment, capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == {"name": "gpu", "addresses": ["0", "1", "2"]}
+    assert json.loads(printed) == {"name": "gpu", "addresses": list(addresses)}
 
 
 @pytest.mark.parametrize("path", [*CONF.glob("*.sh"), *CONF.glob("*/*.sh")], ids=lambda path: path.name)

@@ -6,10 +6,23 @@
 #     conf/kubernetes/client.sh run study.yaml --out /runs/x
 #
 # The Python here must be of the image's version, with the same hpo_spark. /runs must be the volume that executors have
-# there, or the run folder a URL.
+# there, or the run folder a URL. GPUS=1 asks for a GPU an executor; the study file says how many a trial takes
+# (resources: {gpus: 1}).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+image=/opt/hpo_spark # where the image has jobs/ and conf/
 
+executor_pod=executor-pod.yaml
+if [ "${GPUS:-0}" -gt 0 ]; then
+  executor_pod=executor-pod-gpu.yaml
+  set -- \
+    --conf spark.executor.resource.gpu.amount="$GPUS" \
+    --conf spark.executor.resource.gpu.vendor=nvidia.com \
+    --conf spark.executor.resource.gpu.discoveryScript="$image/conf/gpus.sh" \
+    "$here/../../jobs/tune.py" "$@"
+else
+  set -- "$here/../../jobs/tune.py" "$@"
+fi
 export SPARK_CONF_DIR="$here/.." # spark-defaults.conf, and log4j2.properties, which the pods get too
 exec spark-submit \
   --master "k8s://${KUBERNETES:?KUBERNETES must be the URL of the API server, https://HOST:6443}" \
@@ -21,9 +34,9 @@ exec spark-submit \
   --conf spark.blockManager.port="${BLOCK_MANAGER_PORT:-7079}" \
   --conf spark.kubernetes.namespace="${NAMESPACE:-default}" \
   --conf spark.kubernetes.container.image="${IMAGE:?IMAGE must be the name of an image with hpo_spark}" \
-  --conf spark.kubernetes.executor.podTemplateFile="$here/executor-pod.yaml" \
+  --conf spark.kubernetes.executor.podTemplateFile="$here/$executor_pod" \
   --conf spark.executor.instances="${EXECUTORS:-4}" \
   --conf spark.executor.cores="${CORES:-2}" \
   --conf spark.pyspark.driver.python="${DRIVER_PYTHON:-python3}" \
   --conf spark.pyspark.python=/opt/venv/bin/python \
-  "$here/../../jobs/tune.py" "$@"
+  "$@"

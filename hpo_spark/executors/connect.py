@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpo_spark.errors import ConfigError, EnvironmentProblem
 from hpo_spark.executors.base import cancel_task, check_isolation, check_limits
 from hpo_spark.executors.cluster import ClusterExecutor, new_name
-from hpo_spark.executors.connect_errors import explain, missing_module
+from hpo_spark.executors.connect_errors import explain
 from hpo_spark.executors.connect_files import ConnectFiles, send_package
 from hpo_spark.executors.connect_task import ANSWER, ArrowTask, InlineFunction
-from hpo_spark.executors.outcome import Failure, error_of, failure_of
+from hpo_spark.executors.devices import check_gpus
+from hpo_spark.executors.outcome import Failure, dump_arguments, error_of
 from hpo_spark.executors.pooled import Task
+from hpo_spark.executors.resources import TASK_GPUS
+from hpo_spark.executors.spark_errors import missing_module
 from hpo_spark.executors.spark_task import Answer, TrialTask, run_chunk
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
-from hpo_spark.pickling import dump_item, load_item, loads
+from hpo_spark.pickling import load_item, loads
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame
@@ -61,13 +64,15 @@ class ConnectExecutor(ClusterExecutor):
         task_timeout_s: Seconds, from its start on the worker, after which a submitted task is killed and its future
             raises `TaskTimeout`; None for no limit.
         cpus: Cores for native libraries in a task: the server's ``spark.task.cpus``, or None for these.
+        gpus: GPUs for a task: the server's ``spark.task.resource.gpu.amount``, or 0 for these.
         memory_mb: Anonymous memory in MB, of a task and all processes that it starts, beyond which it is killed and its
             future raises `MemoryExceeded`; None for no limit.
         isolation: ``"worker"`` runs one task after the other in the trial process of a Spark worker, ``"trial"`` takes
             a new process for each.
 
     Raises:
-        ConfigError: (a `ValueError`) If the server gives a task other cores, or does not tell how many slots it has.
+        ConfigError: (a `ValueError`) If the server gives a task other cores or GPUs, or does not tell how many slots it
+            has.
         EnvironmentProblem: If pyspark is older than 4.
         BrokenExecutor: If the session has ended, or its server does not answer.
     """
@@ -79,11 +84,13 @@ class ConnectExecutor(ClusterExecutor):
         task_timeout_s: float | None = None,
         *,
         cpus: int | None = None,
+        gpus: float = 0,
         memory_mb: float | None = None,
         isolation: Isolation = "worker",
     ) -> None:
         check_limits(slots=slots, task_timeout_s=task_timeout_s, cpus=cpus, memory_mb=memory_mb)
         check_isolation(isolation)
+        check_gpus(gpus)
         _check_session(spark)
         self._spark = spark
         self._files = ConnectFiles(spark)
@@ -91,11 +98,16 @@ class ConnectExecutor(ClusterExecutor):
         self._package_was_sent = False
         name = new_name()
         try:
-            self._task_cpus = _task_cpus(spark)
+            self._task_cpus = int(_setting(spark, "spark.task.cpus", 1))
             if cpus not in (None, self._task_cpus):
                 raise ConfigError(
                     f"cpus={cpus}: the server gives a task spark.task.cpus={self._task_cpus}, which a client cannot "
                     f"change; start the server with --conf spark.task.cpus={cpus}."
+                )
+            if gpus not in (0, task_gpus := _setting(spark, TASK_GPUS, 0)):
+                raise ConfigError(
+                    f"gpus={gpus:g}: the server gives a task {TASK_GPUS}={task_gpus:g}, which a client cannot change; "
+                    f"start the server with --conf {TASK_GPUS}={gpus:g}, beside the GPUs of its executors."
                 )
             self._base = spark.range(0, 1, 1, 1)
             limits, tags = TaskLimits(task_timeout_s, memory_mb), _Tags(spark)
@@ -131,7 +143,7 @@ class ConnectExecutor(ClusterExecutor):
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             function = self._functions.pickled_anew(fn)
-        items = [_dump_arguments(args) for args in zip(*iterables, strict=False)]
+        items = [dump_arguments(args) for args in zip(*iterables, strict=False)]
         size = chunksize or max(1, -(-len(items) // (_CHUNKS_PER_SLOT * self.slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         futures = [self.submit_within(len(chunk), run_chunk, function, chunk) for chunk in chunks]
@@ -183,7 +195,7 @@ class ConnectExecutor(ClusterExecutor):
         try:
             return self._collect(tag, base, task)
         except Exception as error:  # of the connection, or the server's
-            if missing_module(error) == "hpo_spark" and not had_package:
+            if missing_module(str(error)) == "hpo_spark" and not had_package:
                 self._send_package()
                 return self._run_operation(tag, base, task)
             raise explain(error, tag) from error
@@ -249,17 +261,10 @@ def _check_session(spark: Any) -> None:
         raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.remote(...).")
 
 
-def _task_cpus(spark: SparkSession) -> int:
+def _setting(spark: SparkSession, name: str, default: int) -> float:
     try:
-        return int(spark.conf.get("spark.task.cpus", "1") or 1)
+        return float(spark.conf.get(name, str(default)) or default)
     except Exception as error:
         if isinstance(explain(error, ""), BrokenExecutor):
             raise
-        return 1  # a server may keep its settings to itself, as Databricks' does
-
-
-def _dump_arguments(args: tuple[Any, ...]) -> Any:
-    try:
-        return dump_item(args)
-    except Exception as error:
-        return failure_of(error, "The item cannot be sent to a worker: ")
+        return default  # a server may keep its settings to itself, as Databricks' does

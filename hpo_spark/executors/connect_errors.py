@@ -7,9 +7,9 @@ import re
 from concurrent.futures import BrokenExecutor
 
 from hpo_spark.errors import TaskCancelled, TaskNotRun
-from hpo_spark.executors.spark_errors import JobLost, first_lines
+from hpo_spark.executors.spark_errors import JobLost, first_lines, missing_module
 
-__all__ = ["explain", "missing_module"]
+__all__ = ["explain"]
 
 # The session, or the server with all its sessions, is no more.
 _GONE = (
@@ -47,7 +47,7 @@ def explain(error: Exception, tag: str) -> TaskCancelled | TaskNotRun | JobLost 
             f"Python {'.'.join(platform.python_version_tuple()[:2])}, and Spark sends no functions from one to the "
             "other: start the server with PYSPARK_PYTHON naming a Python of this version, or this program with theirs."
         )
-    if (module := missing_module(error)) is not None:
+    if (module := missing_module(str(error))) is not None:
         return TaskNotRun(
             f"The Python of the server's workers lacks the module {module!r}: install hpo_spark there, with what it "
             "needs, or start the server with PYSPARK_PYTHON naming a Python that has it."
@@ -58,9 +58,3 @@ def explain(error: Exception, tag: str) -> TaskCancelled | TaskNotRun | JobLost 
     if failed is None:
         return TaskNotRun(f"Spark refused the operation {tag}: {first_lines(error)}")
     return JobLost(first_lines(error), int(failed[1]))
-
-
-def missing_module(error: Exception) -> str | None:
-    """The module that a worker could not import when it loaded a task; None where that was not the trouble."""
-    found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", str(error))
-    return found[1].partition(".")[0] if found else None

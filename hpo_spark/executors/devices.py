@@ -71,6 +71,9 @@ def environment_of(addresses: Sequence[str]) -> dict[str, str]:
     Args:
         addresses: Spark's names of them. Numbers count within the devices that this process is told to use, where it is
             told so; else as nvidia-smi counts, from which discovery scripts have them.
+
+    Raises:
+        ConfigError: If one is past the end of these devices: two trials could else have the same.
     """
     visible = visible_devices()
     if not visible:
@@ -79,4 +82,11 @@ def environment_of(addresses: Sequence[str]) -> dict[str, str]:
 
 
 def _named(address: str, visible: Sequence[str]) -> str:
-    return visible[int(address)] if address.isdigit() and int(address) < len(visible) else address
+    if not address.isdigit():
+        return address
+    if int(address) >= len(visible):
+        raise ConfigError(
+            f"Spark has assigned the GPU {address}, and {DEVICES}={','.join(visible)} has 0 to {len(visible) - 1}: "
+            "have the discovery script count within these, as conf/gpus.sh does, or unset it for the executors."
+        )
+    return visible[int(address)]

@@ -18,6 +18,7 @@ __all__ = [
     "Report",
     "Success",
     "call",
+    "dump_arguments",
     "error_of",
     "failure_of",
     "report_of",
@@ -86,6 +87,14 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
         return Success(dump_item(result))
     except BaseException as error:  # a class may do anything when it is pickled
         return failure_of(error, f"The result, a {type(result).__name__}, cannot be sent back: ")
+
+
+def dump_arguments(args: tuple[Any, ...]) -> Any:
+    """A call's arguments as `dump_item` writes them, or the `Failure` that stands for them where they cannot be."""
+    try:
+        return dump_item(args)
+    except Exception as error:
+        return failure_of(error, "The item cannot be sent to a worker: ")
 
 
 def failure_of(error: BaseException, prefix: str = "") -> Failure:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.resource import ResourceProfile
 
-__all__ = ["asked_of_executors", "is_dynamic", "is_local", "task_profile"]
+__all__ = ["TASK_GPUS", "asked_of_executors", "is_dynamic", "is_local", "task_profile"]
 
-_TASK_GPUS = f"spark.task.resource.{GPU}.amount"
+TASK_GPUS = f"spark.task.resource.{GPU}.amount"
 _EXECUTOR_GPUS = f"spark.executor.resource.{GPU}.amount"
 
 
@@ -45,7 +45,7 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
     """
     check_gpus(gpus)
     conf = context.getConf()
-    given_cpus, given_gpus = int(conf.get("spark.task.cpus") or 1), float(conf.get(_TASK_GPUS) or 0)
+    given_cpus, given_gpus = int(conf.get("spark.task.cpus") or 1), float(conf.get(TASK_GPUS) or 0)
     if is_local(context):
         _check_local(context.master, cpus, gpus, given_cpus, given_gpus)
         return None
@@ -75,7 +75,7 @@ def asked_of_executors(context: SparkContext) -> str:
 
 def _check_local(master: str, cpus: int | None, gpus: float, given_cpus: int, given_gpus: float) -> None:
     if gpus or given_gpus:
-        what = f"gpus={gpus:g}" if gpus else f"{_TASK_GPUS}={given_gpus:g}"
+        what = f"gpus={gpus:g}" if gpus else f"{TASK_GPUS}={given_gpus:g}"
         raise ConfigError(
             f"{what}: the master {master} gives tasks no GPUs, and Spark would wait for them for ever. "
             f"Use a cluster; or the executor 'processes', which divides the devices that {DEVICES} names; "

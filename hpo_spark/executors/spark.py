@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpo_spark.errors import ConfigError, TaskCancelled, WorkerCrashed
 from hpo_spark.executors.base import check_isolation, check_limits
 from hpo_spark.executors.cluster import ClusterExecutor, new_name
-from hpo_spark.executors.outcome import Failure, error_of, failure_of
+from hpo_spark.executors.outcome import Failure, dump_arguments, error_of
 from hpo_spark.executors.pooled import INTERRUPT_EVERY_S, Task
 from hpo_spark.executors.resources import asked_of_executors, is_dynamic, is_local, task_profile
 from hpo_spark.executors.spark_errors import JobLost, check_alive, explain, first_lines
 from hpo_spark.executors.spark_files import SparkFiles
 from hpo_spark.executors.spark_task import Answer, MapTask, TrialTask
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits
-from hpo_spark.pickling import dump_item, load_item
+from hpo_spark.pickling import load_item
 
 if TYPE_CHECKING:
     from pyspark import RDD, Broadcast, SparkContext
@@ -143,7 +143,7 @@ class SparkExecutor(ClusterExecutor):
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             function = self._functions.pickled_anew(fn)
-        items = [_dump_arguments(args) for args in zip(*iterables, strict=False)]
+        items = [dump_arguments(args) for args in zip(*iterables, strict=False)]
         size = chunksize or max(1, -(-len(items) // (_SLICES_PER_SLOT * self.slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         if not chunks:
@@ -374,10 +374,3 @@ def _context_of(spark: SparkSession | SparkContext) -> SparkContext:
     if context._jsc is None:
         raise ValueError("This Spark session is stopped; make another one with SparkSession.builder.getOrCreate().")
     return context
-
-
-def _dump_arguments(args: tuple[Any, ...]) -> Any:
-    try:
-        return dump_item(args)
-    except Exception as error:
-        return failure_of(error, "The item cannot be sent to a worker: ")

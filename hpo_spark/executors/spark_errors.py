@@ -11,7 +11,7 @@ from hpo_spark.errors import TaskCancelled, TaskNotRun
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-__all__ = ["JobLost", "check_alive", "explain", "first_lines"]
+__all__ = ["JobLost", "check_alive", "explain", "first_lines", "missing_module"]
 
 
 class JobLost(Exception):
@@ -37,9 +37,9 @@ def explain(error: Exception, group: str) -> TaskCancelled | TaskNotRun | JobLos
     text = f"{getattr(error, 'java_exception', error)} {type(error).__name__}"
     if re.search(r"\bcancell?ed\b", text.partition("\n")[0]):  # Spark 3 has no SPARK_JOB_CANCELLED
         return TaskCancelled(f"was cancelled at Spark: {first_lines(error)}")
-    if (missing := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)) is not None:
+    if (missing := missing_module(text)) is not None:
         return TaskNotRun(
-            f"The Python of the workers has no {missing[1]!r}. Have it travel with the submission (make dist, then "
+            f"The Python of the workers has no {missing!r}. Have it travel with the submission (make dist, then "
             "--py-files hpo_spark.zip, or --archives environment.tar.gz#environment), or install it on all hosts."
         )
     if "PythonException" in text or "maxResultSize" in text or "spark.rpc.message.maxSize" in text:
@@ -62,6 +62,12 @@ def check_alive(context: SparkContext) -> None:
         raise BrokenExecutor(f"Spark's JVM on the driver does not answer any more: {error}") from error
     if stopped:
         raise BrokenExecutor("The Spark session was stopped while the executor was using it.")
+
+
+def missing_module(text: str) -> str | None:
+    """The package that a worker could not import when it loaded a task; None where that was not the trouble."""
+    found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
+    return found[1].partition(".")[0] if found else None
 
 
 def first_lines(error: Exception, n_lines: int = 3) -> str:

@@ -20,8 +20,8 @@ class TuneOperator(SparkSubmitOperator):
     counts: ``failed`` is final, whatever else is retried, a wrong study file too. (Cluster mode was tried with a
     stand-in for spark-submit only.)
 
-    When Airflow ends the task, be it by its time-out or by hand, the task ends once the driver and all its processes
-    have, so that a retry finds the run folder free.
+    When Airflow ends the task by its time-out, the task ends once the driver and all its processes have, so that a
+    retry finds the run folder free. By hand (not tried) Airflow's supervisor waits for 5 s only, then kills the task.
 
     Args:
         study_file: Path of the study file where the driver runs (templated).

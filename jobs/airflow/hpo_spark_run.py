@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from upath import UPath
 
 __all__ = ["END_S", "FINAL", "TUNE", "end_all", "outcome", "read_result", "run_arguments", "started_by"]
@@ -58,12 +59,20 @@ def outcome(folder: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no ``result.json`` to be seen from here.
+        AirflowFailException: If no trial succeeded.
+        AirflowException: If it has not finished, and another try is worth it.
     """
     result = read_result(folder)
     if result is None:
         raise FileNotFoundError(
             f"{folder}/result.json: the search has finished, but its run folder is not to be seen from Airflow's "
             "worker. Let the param 'runs' be a folder or a URL that Spark's driver and Airflow share."
+        )
+    if result["state"] == "failed":
+        raise AirflowFailException(f"{folder} is not tried again: {FINAL[3]}.")
+    if result["state"] != "finished":
+        raise AirflowException(
+            f"{folder}/result.json: expected the state 'finished', got {result['state']!r}; a retry goes on with it."
         )
     best = result["best_trial"]
     metrics = {**best["metrics"], "value": best["values"][0]}

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 from hpo_spark_operator import TuneOperator
+from hpo_spark_run import TUNE
 from hpo_spark_tasks import FOLDER, SETTINGS, STUDY_FILE, judge, params, publish, search_here
 
 __all__ = ["local_search", "submitted_search"]
@@ -53,7 +54,13 @@ def submitted_search(
 
 
 def local_search(
-    dag_id: str, defaults: dict[str, Any], schedule: str | None = None, *, python: str, **options: Any
+    dag_id: str,
+    defaults: dict[str, Any],
+    schedule: str | None = None,
+    *,
+    python: str,
+    application: str = TUNE,
+    **options: Any,
 ) -> DAG:
     """A DAG whose search runs on Airflow's own machine, on ``local[*]`` or where the study file says.
 
@@ -62,12 +69,13 @@ def local_search(
         defaults: Of its params: ``study_file`` and ``runs``, and any other.
         schedule: When it runs by itself.
         python: The interpreter of the environment that has hpo_spark.
+        application: Path of ``jobs/tune.py``, where these files are not beside it.
         **options: Of the task that searches.
     """
 
     def search() -> Any:
         task = search_here.override(task_id="search", **{**_PATIENCE, **options})
-        return task(python, STUDY_FILE, FOLDER, SETTINGS)
+        return task(python, application, STUDY_FILE, FOLDER, SETTINGS)
 
     return _dag(dag_id, defaults, schedule, search)
 

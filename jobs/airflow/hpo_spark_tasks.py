@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from hpo_spark_run import END_S, FINAL, TUNE, end_all, outcome, run_arguments, started_by
+from hpo_spark_run import END_S, FINAL, end_all, outcome, run_arguments, started_by
 from upath import UPath
 
 __all__ = ["FOLDER", "SETTINGS", "STUDY_FILE", "judge", "params", "publish", "search_here"]
@@ -112,11 +112,14 @@ def publish(found: dict[str, Any], params: dict[str, Any] | None = None) -> str:
 
 
 @task
-def search_here(python: str, study_file: str, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+def search_here(
+    python: str, application: str, study_file: str, folder: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Run the search of a study file on this machine, without spark-submit; a retry goes on with it.
 
     Args:
         python: The interpreter of the environment that has hpo_spark, which is not Airflow's.
+        application: Path of ``jobs/tune.py``.
         study_file: As for `TuneOperator`.
         folder: As for `TuneOperator`.
         settings: As for `TuneOperator`.
@@ -124,7 +127,7 @@ def search_here(python: str, study_file: str, folder: str, settings: dict[str, A
     Returns:
         The XCom that `hpo_spark_run.outcome` describes.
     """
-    command = [python, TUNE, *run_arguments(study_file, folder, settings)]
+    command = [python, application, *run_arguments(study_file, folder, settings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as driver:
         assert driver.stdout is not None
         try:

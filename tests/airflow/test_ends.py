@@ -37,12 +37,12 @@ def gated(params, context):
         time.sleep(0.05)
     return params["x"]
 """
-# What spark-submit does on YARN in cluster mode, as far as Airflow sees it: the driver runs elsewhere, and all that
-# spark-submit says of its failure is 1.
+# What spark-submit does in cluster mode, as far as Airflow sees it: the driver runs elsewhere, and all that
+# spark-submit says of its failure is 1 on YARN, and nothing where it does not wait for the driver's end.
 SPARK_SUBMIT = """\
 #!/bin/sh
 while [ "$1" != {tune} ]; do shift; done
-{python} "$@" --executor processes || exit 1
+{python} "$@" --executor processes || exit {code}
 """
 
 
@@ -70,11 +70,12 @@ def test_what_would_end_alike_is_not_tried_again(airflow, folder, dag, study, re
     assert f"is not tried again: {reason}" in done.stdout
 
 
-def test_in_cluster_mode_the_run_folder_tells(airflow, folder):
+@pytest.mark.parametrize("code", [1, 0])
+def test_in_cluster_mode_the_run_folder_tells(airflow, folder, code):
     """spark-submit is a stand-in here, for there is no YARN; all else is real."""
     binary = airflow.folder / "bin" / "spark-submit"
     binary.parent.mkdir()
-    binary.write_text(SPARK_SUBMIT.format(tune=ROOT / "jobs" / "tune.py", python=sys.executable))
+    binary.write_text(SPARK_SUBMIT.format(tune=ROOT / "jobs" / "tune.py", python=sys.executable, code=code))
     binary.chmod(0o755)
     try:
         done = airflow.test("in_cluster_mode", study_file=str(folder / "fails.yaml"))

@@ -9,13 +9,13 @@ import psutil
 import pytest
 from cluster import ROOT
 
-from jobs.standalone import MARK, marked, wait_for
+from jobs.standalone import MARK, end_marked, marked, wait_for
 
 pytestmark = pytest.mark.cluster
 
 PROGRAM = [sys.executable, ROOT / "jobs" / "standalone.py", "--workers", "1"]
 # Says that it runs, waits, and answers a signal in its own way.
-WAITS = ["/bin/sh", "-c", 'trap "exit 75" INT TERM; echo waiting; sleep 600 & wait']
+WAITS = ["/bin/sh", "-c", 'trap "exit 75" INT TERM HUP; echo waiting; sleep 600 & wait']
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def marks(process):
         return set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_goes_to_the_command_and_then_all_is_gone(start, tmp_path, number):
     process = start(WAITS)
     wait_for(lambda: "waiting" in (tmp_path / "log").read_text(), "the command", 200, (tmp_path / "log").read_text)
     (mark,) = marks(process)
     assert len(marked(mark)) >= 4  # a master, a worker, the command, and what it started
     process.send_signal(number)
-    assert process.wait(timeout=60) == 75
+    assert process.wait(timeout=120) == 75  # what the command has started, and left, gets a while of its own
     assert marked(mark) == []
 
 
@@ -62,6 +62,22 @@ def test_a_signal_while_it_starts_leaves_nothing(start):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 130
     assert marked(mark) == []
+
+
+def test_what_was_started_ends_with_a_program_that_is_killed(tmp_path):
+    program = (
+        "import os, sys\nfrom jobs.standalone import Standalone\ncluster = Standalone(sys.argv[1])\n"
+        "cluster.spawn(['sleep', '600'])\nprint(cluster.mark, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    mark = ended.stdout.strip()
+    try:
+        wait_for(lambda: not marked(mark), "the end of what it started", 30)
+    finally:
+        end_marked(mark)
 
 
 def test_the_demo_ends_with_a_report(start, tmp_path):

@@ -98,7 +98,8 @@ def test_a_driver_is_asked_for_on_kubernetes(tmp_path, path, gpus):
     assert "spark.speculation=false" in files["spark.properties"]
 
 
-def test_executors_are_asked_for_on_kubernetes(tmp_path, path):
+@pytest.mark.parametrize("gpus", ["0", "1"])
+def test_executors_are_asked_for_on_kubernetes(tmp_path, path, gpus):
     (tmp_path / "study.yaml").write_text((ROOT / "conf" / "digits.yaml").read_text())
     with recorder() as server:
         script = ROOT / "conf" / "kubernetes" / "client.sh"
@@ -113,6 +114,7 @@ def test_executors_are_asked_for_on_kubernetes(tmp_path, path):
             BLOCK_MANAGER_PORT="0",
             DRIVER_PYTHON=sys.executable,
             EXECUTORS="2",
+            GPUS=gpus,
         )
         try:
             wait_for(lambda: len(server.of_kind("Pod")) >= 2, "two executors", 200, (tmp_path / "log").read_text)
@@ -122,6 +124,7 @@ def test_executors_are_asked_for_on_kubernetes(tmp_path, path):
     for pod in server.of_kind("Pod"):
         container = container_of(pod)
         assert container["args"] == ["executor"]
+        assert container["resources"]["limits"].get("nvidia.com/gpu") == (None if gpus == "0" else "1")
         assert {"/runs", "/cache"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
         assert container["resources"]["limits"]["memory"] == "4096Mi"  # the JVM's gigabyte, and three for trials
         assert {"name": "HPO_SPARK_CACHE", "value": "/cache"} in container["env"]

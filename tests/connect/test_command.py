@@ -17,7 +17,7 @@ study: {seed: 1, max_trials: 3}
 space:
   C: {float: [0.01, 100.0], log: true}
 objective:
-  sklearn: sklearn.linear_model.LogisticRegression
+  sklearn: sklearn.linear_model:LogisticRegression
   data: {format: parquet, path: table.parquet, label: y}
   cv: 3
 executor: connect
@@ -48,7 +48,7 @@ def test_a_study_runs_and_goes_on(folder, connect_url):
     done = hpo("resume", "run", "--set", "study.max_trials=5", cwd=folder)  # the server is that of the file by now
     assert done.returncode == 0, done.stderr
     result = json.loads((folder / "run" / "result.json").read_text())
-    assert (result["state"], result["counts"]) == ("finished", {"COMPLETE": 5})
+    assert (result["state"], result["counts"]) == ("finished", {"COMPLETED": 5})
     assert result["best_trial"]["value"] > 0.8
 
 

@@ -72,7 +72,7 @@ def test_a_search_that_goes_on_repeats_no_trial(remote_spark, tmp_path):
             return study.run(executor, max_trials=max_trials)
 
     first, second = run(3), run(6, resume=True)
-    assert [trial.state for trial in second.trials] == [TrialState.COMPLETE] * 6
+    assert [trial.state for trial in second.trials] == [TrialState.COMPLETED] * 6
     assert [(trial.number, trial.started) for trial in second.trials[:3]] == [
         (trial.number, trial.started) for trial in first.trials
     ]
@@ -144,11 +144,15 @@ def test_a_task_whose_worker_is_lost_is_begun_again_but_not_for_ever(remote_spar
 def test_slots_and_cores_are_the_servers(remote_spark):
     with ConnectExecutor(remote_spark, cpus=1) as executor:
         assert (executor.slots, executor.window) == (2, 4)
-        assert executor.submit(os.environ.get, "OMP_NUM_THREADS").result(timeout=60) == "1"
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60) == "1"
     with ConnectExecutor(remote_spark, slots=1) as executor:
         assert (executor.slots, executor.window) == (1, 1)
     with pytest.raises(ConfigError, match=r"cpus=2: the server gives a task spark\.task\.cpus=1.*--conf spark\.task"):
         ConnectExecutor(remote_spark, cpus=2)
+    with pytest.raises(
+        ConfigError, match=r"gpus=1: the server gives a task spark\.task\.resource\.gpu\.amount=0.*--conf"
+    ):
+        ConnectExecutor(remote_spark, gpus=1)
 
 
 def test_another_python_on_the_workers_is_said(remote_spark, monkeypatch):
@@ -170,5 +174,5 @@ def test_a_plan_that_is_too_large_is_said(remote_spark):
 
 
 def test_each_executor_refuses_the_others_session(remote_spark):
-    with pytest.raises(TypeError, match="Spark Connect has no RDDs, so use ConnectExecutor"):
+    with pytest.raises(TypeError, match="with Spark Connect use ConnectExecutor"):
         SparkExecutor(remote_spark)

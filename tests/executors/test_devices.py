@@ -72,6 +72,14 @@ def test_sparks_addresses_count_within_what_its_executor_may_see(monkeypatch):
     assert environment_of(["0", "GPU-cc"]) == {DEVICES: "GPU-aa,GPU-cc"}
 
 
+def test_an_address_past_the_end_is_refused_for_two_trials_could_have_one_device(monkeypatch):
+    monkeypatch.setenv(DEVICES, "2,3")
+    assert [environment_of([address])[DEVICES] for address in "01"] == ["2", "3"]
+    for address in "23":
+        with pytest.raises(ConfigError, match=f"assigned the GPU {address}, and CUDA_VISIBLE_DEVICES=2,3 has 0 to 1"):
+            environment_of([address])
+
+
 def test_else_as_nvidia_smi_counts(monkeypatch):
     """CUDA counts by speed unless told to count as nvidia-smi does, from which Spark's discovery scripts have them."""
     monkeypatch.delenv(DEVICES, raising=False)
