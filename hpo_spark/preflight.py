@@ -6,6 +6,7 @@ it ready for the first trials.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -23,7 +24,14 @@ from hpo_spark.versions import differences, versions
 
 __all__ = ["Preflight", "Worker", "preflight"]
 
-_PATIENCE_S = 30.0
+logger = logging.getLogger(__name__)
+
+# The first task of an executor may have to fetch an environment of some hundred megabytes and to unpack it.
+_PATIENCE_S = 300.0
+# Seconds that the other executors get, once one has answered.
+_OTHERS_S = 30.0
+# Seconds without an answer, after which it is said that somebody waits.
+_SILENCE_S = 30.0
 # Tasks of a second wave last so long, so that Spark does not give them all to the quickest executor.
 _SPREAD_S = 0.3
 # Without these being alike nothing can be trusted.
@@ -108,13 +116,14 @@ def preflight(executor: Executor, objective: Callable[..., Any], patience_s: flo
     Args:
         executor: Where trials will run.
         objective: What they will run.
-        patience_s: Seconds to wait.
+        patience_s: Seconds to wait for the first answer; the others then get half a minute.
 
     Raises:
         TaskNotPicklable: If the objective cannot be sent.
     """
     blob = dump_task(objective)
-    deadline = time.monotonic() + patience_s
+    began = time.monotonic()
+    deadline, silence_ends = began + patience_s, began + _SILENCE_S
     workers: dict[tuple[str, int], Worker] = {}
     failures: list[str] = []
     waiting: set[Future[Worker]] = set()
@@ -125,19 +134,27 @@ def preflight(executor: Executor, objective: Callable[..., Any], patience_s: flo
                 break
             waiting = {executor.submit(_answer, blob, spread_s) for _ in range(slots_of(executor))}
             spread_s = _SPREAD_S
-        done, waiting = wait(waiting, max(0.0, deadline - time.monotonic()), return_when=FIRST_COMPLETED)
+        done, waiting = wait(waiting, _left(min(deadline, silence_ends)), return_when=FIRST_COMPLETED)
+        if not done and time.monotonic() < deadline and silence_ends < deadline:
+            silence_ends = deadline
+            logger.warning("no worker has answered in %.0f s; waiting for %.0f s in all", _SILENCE_S, patience_s)
         for future in done:
             if (error := future.exception()) is not None:
                 failures.append(f"{type(error).__name__}: {error}")
             else:
                 worker = future.result()
                 workers.setdefault((worker.host, worker.executor), worker)
+                deadline = silence_ends = min(deadline, time.monotonic() + _OTHERS_S)
     if time.monotonic() < deadline:
         drop_tasks(executor, list(waiting))
     else:  # whoever hangs would keep its slot
         for future in waiting:
             cancel_task(executor, future)
     return Preflight(list(workers.values()), slots_of(executor), max(1, executors_of(executor)), failures, versions())
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _answer(blob: bytes, spread_s: float) -> Worker:

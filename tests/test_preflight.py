@@ -76,6 +76,14 @@ def test_workers_that_hang_are_given_up_and_free_again(make_executor):
     assert time.monotonic() - began < 40
 
 
+def test_a_long_silence_is_said_to_be_one(monkeypatch, caplog):
+    monkeypatch.setattr("hpo_spark.preflight._SILENCE_S", 0.5)
+    with ProcessExecutor(1) as executor:
+        seen = preflight(executor, Hangs(), patience_s=2.0)
+    assert not seen.workers
+    assert caplog.text.count("no worker has answered") == 1
+
+
 @pytest.fixture(params=["processes", "spark"])
 def make_executor(request, spark):
     return {"processes": lambda: ProcessExecutor(2), "spark": lambda: SparkExecutor(spark)}[request.param]
