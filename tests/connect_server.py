@@ -17,6 +17,9 @@ from hpo_spark.session import local_settings
 
 _CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
+# Also where a test run is killed, and ends nothing itself.
+_DYING_WITH_ITS_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+
 
 @contextlib.contextmanager
 def connect_server(master="local[2]", conf=None, env=None):
@@ -27,7 +30,7 @@ def connect_server(master="local[2]", conf=None, env=None):
     command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", master, "--class", _CLASS]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
-            [*command, *options, "spark-internal"],
+            [sys.executable, "-c", _DYING_WITH_ITS_PARENT, *command, *options, "spark-internal"],
             env={**os.environ, "PYSPARK_PYTHON": sys.executable, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
 from typing import Any
@@ -179,29 +179,6 @@ class ClusterExecutor(PooledExecutor):
                 raise
 
         self._host_files.release(owner, run, self.n_executors)
-
-    def _begun(self, tasks: Sequence[Task]) -> set[Task]:
-        """Those of the tasks at Spark that are known to have begun."""
-        return set()
-
-    def drop(self, futures: Sequence[Future[Any]]) -> list[Future[Any]]:
-        """Cancel those tasks that Spark has not begun to run, and say which.
-
-        Where it runs fewer than there are slots, the next ones may be just about to begin, and are left.
-        """
-        dropped = [future for future in futures if future.cancel()]
-        with self._lock:
-            at_spark = {future: task for future, task in self._tasks.items() if task.running}
-        begun: set[Task] = set()
-        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
-            begun = self._begun(list(at_spark.values()))
-        in_order = sorted(at_spark, key=lambda future: (at_spark[future] not in begun, at_spark[future].number))
-        kept = set(in_order[: max(len(begun), min(self.slots, self._cluster_slots))])
-        for future in futures:
-            if future in at_spark and future not in kept and not future.done():
-                self.cancel(future)
-                dropped.append(future)
-        return dropped
 
     def _execute(self, task: Task) -> Outcome:
         n_lost = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
@@ -49,13 +50,15 @@ class ConnectExecutor(ClusterExecutor):
     What Connect cannot do, and `SparkExecutor` can:
 
     - The scheduler and the executors are not seen. Slots are the server's default parallelism over its
-      ``spark.task.cpus`` (give ``slots`` where that is not what it runs at once), `n_executors` is 1, and `drop` leaves
-      the oldest tasks, as many as there are slots, as those that have begun.
+      ``spark.task.cpus`` (give ``slots`` where that is not what it runs at once), and `n_executors` is 1. Tasks that
+      wait at Spark, as many as there are slots, cannot be told from those that run: there is no `drop`, and they run
+      when a search ends.
     - A client asks for no resources: cores and GPUs of a task are those that the server was started with.
     - A cancelled task's slot is given away at once, while its process ends within some three seconds.
     - Files that are shared with hosts that lack them stay on the server until the session ends.
     - The tasks of a program that was killed go on until the server misses it, after
-      ``spark.connect.execute.manager.detachedTimeout`` (five minutes).
+      ``spark.connect.execute.reattachable.senderMaxStreamDuration`` (two minutes) and
+      ``spark.connect.execute.manager.detachedTimeout`` (five).
     - A server that is gone is noticed when the client's retries end, by default after some ten minutes.
 
     Args:
@@ -116,6 +119,7 @@ class ConnectExecutor(ClusterExecutor):
             raise
         except Exception as error:  # of the connection, or the server's
             raise explain(error, name) from error
+        _open.add(self)
         self._watch()
 
     def map(
@@ -217,6 +221,19 @@ class ConnectExecutor(ClusterExecutor):
             if not self._package_was_sent:
                 send_package(self._spark)
                 self._package_was_sent = True
+
+
+# Pyspark's client needs a thread pool of its own to the end of an operation, and a program that ends closes all pools
+# first of all. What is registered later than that is called before.
+_open: weakref.WeakSet[ConnectExecutor] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    for executor in list(_open):
+        executor.shutdown()
+
+
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
 
 
 class _GivenUp(Exception):

@@ -154,10 +154,25 @@ class SparkExecutor(ClusterExecutor):
         self._threads.submit(self._run_map, function, chunks, group, job, stopped)
         return self._results(job, group, stopped, deadline)
 
-    def _begun(self, tasks: Sequence[Task]) -> set[Task]:
+    def drop(self, futures: Sequence[Future[Any]]) -> list[Future[Any]]:
+        """Cancel those tasks that Spark has not begun to run, and say which.
+
+        Where it runs fewer than there are slots, the next ones may be just about to begin, and are left.
+        """
+        dropped = [future for future in futures if future.cancel()]
         self._look(at_once=True)
-        running = self._running_groups()
-        return {task for task in tasks if self._group(task) in running}
+        with self._lock:
+            at_spark = {future: self._group(task) for future, task in self._tasks.items() if task.running}
+        running: set[str] = set()
+        with contextlib.suppress(Exception):  # the session is gone, as the next job will tell
+            running = self._running_groups()
+        in_order = sorted(at_spark, key=lambda future: at_spark[future] not in running)
+        kept = set(in_order[: max(len(running & set(at_spark.values())), min(self.slots, self._cluster_slots))])
+        for future in futures:
+            if future in at_spark and future not in kept and not future.done():
+                self.cancel(future)
+                dropped.append(future)
+        return dropped
 
     def _running_groups(self) -> set[str]:
         """Job groups of which a task runs now, as Spark's scheduler has it; its status tracker hears of that late."""
