@@ -154,16 +154,17 @@ class TaskNotRun(HpoSparkError, RuntimeError):
 class CannotFuse(HpoSparkError, RuntimeError):
     """Trials cannot be trained together, or would gain nothing by it; the message says why.
 
-    Attributes:
-        for_key: Whether that goes for all trials of their key, and not for these only.
+    Args:
+        message: Why.
+        for_key: Whether that goes for all trials of their key; False where it is about these trials in this company.
     """
 
     def __init__(self, message: str = "", for_key: bool = True) -> None:
-        self.for_key = for_key
+        self.message, self.for_key = message, for_key
         super().__init__(message, for_key)
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return self.message
 
 
 class TrialPruned(BaseException):

@@ -1,8 +1,8 @@
 """Several trials of a `KerasObjective` as one training: which go together, and what becomes of each.
 
 Which trials can go together is asked where the search runs, without TensorFlow and without the data: the key tells it
-from the params alone. What only the data or the models can tell is found by the worker, which then trains those that
-have no company as it does any trial.
+from the params alone. What only the data or the models can tell is found by the worker: those that have no company there
+end with `CannotFuse`, and run alone elsewhere, side by side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_spark.data.dataset import as_dataset
 from hpo_spark.data.recipe import Recipe
-from hpo_spark.errors import CannotFuse, TrialPruned
+from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Family, Params
 from hpo_spark.fused.gain import check_gain
 from hpo_spark.fused.lockstep import Finished, Trainee, train_in_lockstep
@@ -25,7 +25,6 @@ from hpo_spark.fused.stand_in import is_known
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.callbacks import make_callbacks
 from hpo_spark.objectives.context import Context
-from hpo_spark.objectives.function import call_with_context
 from hpo_spark.objectives.mlp import build_model
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import state_variables
@@ -101,10 +100,10 @@ def evaluate_many(
         contexts: Of each, none with a checkpoint.
 
     Returns:
-        For each trial its value and metrics, or what it raised.
+        For each trial its value and metrics, or what it raised; or `CannotFuse` where only others had company.
 
     Raises:
-        CannotFuse: If they cannot be trained together, or nothing is gained by it.
+        CannotFuse: If none can be trained with any other, or nothing is gained by it.
     """
     import keras
 
@@ -128,21 +127,20 @@ def evaluate_many(
         groups[company].append(Candidate(number, own, context, work, callbacks))
     try:
         trained: list[tuple[Candidate, Finished]] = []
-        alone: list[Candidate] = []
-        reason = None
         for candidates in groups.values():
-            for those, stack in family_of(objective).begin(objective, candidates):
-                try:
-                    if stack is None:
-                        raise CannotFuse("no other model of the group has the same structure")
-                    trained += zip(those, _train(objective, those, stack), strict=True)
-                except CannotFuse as error:
-                    alone += those
-                    reason = reason or error
-        if reason is not None and not trained:
-            raise reason
-        for one in alone:
-            outcomes[one.number] = _train_alone(objective, one)
+            for those, found in family_of(objective).begin(objective, candidates):
+                if not isinstance(found, BaseException):
+                    try:
+                        trained += zip(those, _train(objective, those, found), strict=True)
+                        continue
+                    except CannotFuse as error:
+                        found = error
+                outcomes |= dict.fromkeys((one.number for one in those), found)
+        refused = {number: error for number, error in outcomes.items() if isinstance(error, CannotFuse)}
+        if len(refused) == len(params):
+            raise min(refused.values(), key=lambda error: error.for_key)
+        if trained:  # their key has trials that go together
+            outcomes |= {number: CannotFuse(error.message, for_key=False) for number, error in refused.items()}
         outcomes |= _outcomes(objective, trained)
         _keep(objective, [(one, end) for one, end in trained if end.stack is not None], outcomes)
     finally:
@@ -161,13 +159,6 @@ def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: St
     )
     metrics = _metrics_of(objective, first) if any(one.callbacks for one in candidates) else []
     return train_in_lockstep(stack, trainees, first.work.dataset, plan, metrics)
-
-
-def _train_alone(objective: KerasObjective, candidate: Candidate) -> dict[str, Any] | BaseException:
-    try:
-        return objective(candidate.params, candidate.context)
-    except (Exception, TrialPruned) as error:
-        return error
 
 
 def _outcomes(
@@ -223,10 +214,7 @@ def _state(end: Finished) -> list[Any]:
 
 def _built(objective: KerasObjective, candidate: Candidate) -> Any:
     """A candidate's model as it begins."""
-    import keras
-
-    keras.utils.set_random_seed(candidate.context.seed)
-    model = call_with_context(objective.build_model, candidate.params, candidate.context)
+    model = objective.model_of(candidate.params, candidate.context)
     if not all(layer.built for layer in model._flatten_layers()):
         Program(model).build(candidate.work.dataset.train)
     return model

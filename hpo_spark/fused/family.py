@@ -51,9 +51,11 @@ class Family(Protocol):
 
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
-    ) -> Iterable[tuple[Sequence[Candidate], Stack | None]]:
-        """Stacks of some candidates each, that together are all of them; None for those without company.
+    ) -> Iterable[tuple[Sequence[Candidate], Stack | BaseException]]:
+        """All candidates, some at a time: with their stack, or with what became of them instead.
+
+        That is what a trial alone would raise too, or a `CannotFuse`.
 
         Raises:
-            CannotFuse: If they cannot be trained together.
+            CannotFuse: If none can be trained with any other.
         """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from hpo_spark.data import Part
+from hpo_spark.errors import CannotFuse, TrialPruned
 from hpo_spark.fused.family import Candidate, Params
 from hpo_spark.fused.memory import bytes_of_weights, in_stacks
 from hpo_spark.fused.models import KerasModels
 from hpo_spark.fused.template import Begun, Template, begun
-from hpo_spark.objectives.function import call_with_context
 
 if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
@@ -36,8 +37,8 @@ class Stacked:
 
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
-    ) -> Iterator[tuple[Sequence[Candidate], KerasModels | None]]:
-        """A stack for each structure that more than one has; None for the others."""
+    ) -> Iterator[tuple[Sequence[Candidate], KerasModels | BaseException]]:
+        """A stack for each structure that more than one has."""
         import keras
 
         train = candidates[0].work.dataset.train
@@ -45,21 +46,34 @@ class Stacked:
         templates: dict[str, Template] = {}
         for candidate in candidates:
             keras.backend.clear_session()
-            keras.utils.set_random_seed(candidate.context.seed)
-            model = call_with_context(objective.build_model, candidate.params, candidate.context)
-            own = begun(model, train)
+            try:
+                model = objective.model_of(candidate.params, candidate.context)
+                own, template = _read(model, train, templates)
+            except (Exception, TrialPruned) as error:  # the others go on
+                yield [candidate], error
+                continue
+            templates[own.structure] = template
             groups[own.structure].append((candidate, own))
-            if own.structure not in templates:
-                templates[own.structure] = Template(model, train)
         for structure, group in groups.items():
             n_weights = sum(templates[structure].sizes)
             for pairs in in_stacks(group, bytes_of_weights(n_weights)):
                 those, members = zip(*pairs, strict=True)
                 if len(those) == 1:
-                    yield those, None
+                    yield those, CannotFuse("no other model of the group has the same structure", for_key=False)
                 else:
                     yield those, KerasModels.begin(templates[structure], members, those[0].context.shuffle_seed)
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """Nothing that params tell: the worker sees to it."""
         return 0
+
+
+def _read(model: Any, train: Part, templates: Mapping[str, Template]) -> tuple[Begun, Template]:
+    """What a model says of itself, and the template of its structure: a known one, or itself."""
+    try:
+        own = begun(model, train)
+        return own, templates.get(own.structure) or Template(model, train)
+    except CannotFuse:
+        raise
+    except Exception as error:  # alone it may train, or tell better what is wrong with it
+        raise CannotFuse(f"the model cannot be read: {type(error).__name__}: {error}") from error

@@ -122,9 +122,7 @@ class KerasObjective:
         dataset = work.dataset
         model = trainer = None
         try:
-            keras.utils.set_random_seed(context.seed)
-            model = call_with_context(self.build_model, params, context)
-            _check_model(keras, model)
+            model = self.model_of(params, context)
             if self.jit_compile is not None:
                 model.jit_compile = self.jit_compile
             callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
@@ -172,6 +170,18 @@ class KerasObjective:
         if self.test_every_trial and test_part is None:
             raise ValueError("test_every_trial needs data with a test part, which this has not; leave the option out.")
         return Work(dataset, epochs, batch_size, test_part)
+
+    def model_of(self, params: dict[str, Any], context: Context) -> Any:
+        """The model of a trial as it begins, compiled.
+
+        Raises:
+            TypeError, ValueError: If ``build_model`` returns anything else.
+        """
+        keras = _import_keras()
+        keras.utils.set_random_seed(context.seed)
+        model = call_with_context(self.build_model, params, context)
+        _check_model(keras, model)
+        return model
 
     def outcome_of(self, history: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
         """What a trial returns: ``value``, and every metric of the epoch whose weights are kept."""

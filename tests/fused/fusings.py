@@ -333,29 +333,40 @@ def keeps_few(members):
 
 
 def reason_against(build_model, members, **options):
+    return str(refusal(build_model, members, **options))
+
+
+def refusal(build_model, members, **options):
+    """Why members are not trained together, as it comes back to those that asked."""
     from hpo_spark.errors import CannotFuse
 
     try:
         outcomes, _ = together(objective(build_model, **options), members)
     except CannotFuse as error:
-        return str(error)
+        return error
     return outcomes
 
 
 def mixed(members):
-    """Ends of members of which two have a structure of their own each."""
+    """How far the first and the last member are from each alone, and ends of the others together and alone."""
     import keras
 
     def build_model(params):
+        if params["depth"] == 0:
+            raise ArithmeticError("no layers")
         model = keras.Sequential([keras.Input((6,)), *(keras.layers.Dense(4) for _ in range(int(params["depth"])))])
-        model.add(keras.layers.Dense(4, "softmax"))
+        bounded = keras.constraints.MaxNorm() if params.get("bounded") else None
+        model.add(keras.layers.Dense(4, "softmax", kernel_constraint=bounded))
+        if params.get("raw"):
+            return model
         model.compile(keras.optimizers.SGD(params["rate"]), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
     found = objective(build_model, epochs=2)
     outcomes, _ = together(found, members)
     expected, _ = alone(found, members)
-    return [far(one, other) for one, other in zip(outcomes, expected, strict=True)]
+    same = [far(outcomes[number], expected[number]) for number in (0, -1)]
+    return same, outcomes[1:-1], expected[1:-1]
 
 
 def programs_of(*groups, build_model=None):

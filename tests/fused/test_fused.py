@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo_spark import KerasObjective, ProcessExecutor
+from hpo_spark import CannotFuse, KerasObjective, ProcessExecutor
 from hpo_spark.fused import memory, why_alone
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.objectives.mlp import build_model
@@ -158,10 +158,22 @@ def test_what_tensorflow_cannot_stack_is_said_before_anything_is_trained(pool):
     assert "TensorFlow cannot vectorize the model" in reason
 
 
-@pytest.mark.long
-def test_models_without_company_train_alone(pool):
-    members = [{"rate": 0.1, "depth": depth} for depth in (1.0, 2.0, 1.0, 3.0)]
-    assert max(in_trial_process(pool, fusings.mixed, members)) < 1e-3
+def test_members_that_fail_or_have_no_company_leave_the_others_together(pool):
+    odd = [{"depth": 0.0}, {"depth": 2.0}, {"depth": 1.0, "bounded": 1.0}, {"depth": 1.0, "raw": 1.0}]
+    members = [{"rate": 0.1, **one} for one in ({"depth": 1.0}, *odd, {"depth": 1.0})]
+    same, (failed, lonely, bounded, raw), expected = in_trial_process(pool, fusings.mixed, members)
+    assert max(same) < 1e-3
+    assert (repr(failed), repr(raw)) == (repr(expected[0]), repr(expected[-1]))
+    assert "ArithmeticError" in repr(failed) and "not compiled" in repr(raw)
+    assert isinstance(lonely, CannotFuse) and "no other model" in str(lonely)
+    assert isinstance(bounded, CannotFuse) and "a constraint" in str(bounded)
+    assert not lonely.for_key and not bounded.for_key
+
+
+def test_what_goes_for_a_group_only_is_told_from_what_goes_for_its_key(pool):
+    lonely = in_trial_process(pool, fusings.refusal, fusings.residual, [{**fusings.USERS[0]}])
+    assert (str(lonely), lonely.for_key) == ("no other model of the group has the same structure", False)
+    assert in_trial_process(pool, fusings.refusal, fusings.convolution, fusings.USERS).for_key
 
 
 def test_large_models_are_tried_first(pool):
