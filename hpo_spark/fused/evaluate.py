@@ -1,8 +1,8 @@
 """Several trials of a `KerasObjective` as one training: which go together, and what becomes of each.
 
 Which trials can go together is asked where the search runs, without TensorFlow and without the data: the key tells it
-from the params alone. What only the data or the models can tell is found by the worker: those that have no company there
-end with `CannotFuse`, and run alone elsewhere, side by side.
+from the params alone. What only the data or the models can tell is found by the worker: those that have no company
+there end with `CannotFuse`, and run alone elsewhere, side by side.
 """
 
 from __future__ import annotations

@@ -48,8 +48,13 @@ class Stacked:
             keras.backend.clear_session()
             try:
                 model = objective.model_of(candidate.params, candidate.context)
-                own, template = _read(model, train, templates)
             except (Exception, TrialPruned) as error:  # the others go on
+                yield [candidate], error
+                continue
+            _check_layers(model)
+            try:
+                own, template = _read(model, train, templates)
+            except CannotFuse as error:
                 yield [candidate], error
                 continue
             templates[own.structure] = template
@@ -66,6 +71,21 @@ class Stacked:
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """Nothing that params tell: the worker sees to it."""
         return 0
+
+
+# Layers that TensorFlow cannot vectorise, as tracing them would show after a second or two.
+_ALONE_ON_TENSORFLOW = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose")
+
+
+def _check_layers(model: Any) -> None:
+    """Raise `CannotFuse` for what is known to stay alone, before any time is spent on it."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    kinds = tuple(getattr(keras.layers, name) for name in _ALONE_ON_TENSORFLOW)
+    if found := [layer for layer in model.layers if isinstance(layer, kinds)]:
+        raise CannotFuse(f"TensorFlow cannot stack the layer {found[0].name!r}, a {type(found[0]).__name__}")
 
 
 def _read(model: Any, train: Part, templates: Mapping[str, Template]) -> tuple[Begun, Template]:

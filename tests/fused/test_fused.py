@@ -155,7 +155,7 @@ def test_programs_serve_groups_of_other_sizes(pool):
 
 def test_what_tensorflow_cannot_stack_is_said_before_anything_is_trained(pool):
     reason = in_trial_process(pool, fusings.reason_against, fusings.convolution, fusings.USERS)
-    assert "TensorFlow cannot vectorize the model" in reason
+    assert "TensorFlow cannot stack the layer" in reason
 
 
 def test_members_that_fail_or_have_no_company_leave_the_others_together(pool):
