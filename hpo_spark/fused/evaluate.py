@@ -1,8 +1,8 @@
 """Several trials of a `KerasObjective` as one training: which go together, and what becomes of each.
 
 Which trials can go together is asked where the search runs, without TensorFlow and without the data: the key tells it
-from the params alone. What only the data or the models can tell is found by the worker: those that have no company
-there end with `CannotFuse`, and run alone elsewhere, side by side.
+from the params alone. What only the data or the models can tell is found by the worker: those that have no
+company there end with `CannotFuse`, and run alone elsewhere, side by side.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def fuse_key(objective: KerasObjective, params: Params) -> Hashable | None:
 
 
 def fuse_bytes(objective: KerasObjective, params: Params) -> int:
-    """What a member of a group needs in memory, at least so much as to be above 0.
+    """What a member of a group needs in memory, an estimate.
 
     Raises:
         ValueError: If the params are impossible.
     """
-    return max(1, family_of(objective).n_bytes(params, _input_shape(objective.data.recipe)))
+    return family_of(objective).n_bytes(params, _input_shape(objective.data.recipe))
 
 
 @lru_cache(maxsize=8)
@@ -190,26 +190,27 @@ def _keep(
     trained: Sequence[tuple[Candidate, Finished]],
     outcomes: Mapping[int, dict[str, Any] | BaseException],
 ) -> None:
-    """Keep checkpoints, and the models that may lead: the best first, so that few are made only to be beaten."""
+    """Keep checkpoints, and the models that may lead when their turn comes."""
+    states: dict[int, list[list[Any]]] = {}
+
+    def state(end: Finished) -> list[Any]:
+        assert end.stack is not None
+        if id(end.stack) not in states:  # a stack is read as a whole
+            states[id(end.stack)] = end.stack.states(range(len(end.stack)))
+        return states[id(end.stack)][end.number]
+
     ended = [(one, end, outcome) for one, end in trained if isinstance(outcome := outcomes[one.number], dict)]
     for one, end, _ in ended:
         if one.context.keeps_checkpoint and objective.may_go_on(one.work.dataset):
-            one.context.keep_checkpoint(one.work.epochs, dump_state(_state(end)))
-    less_is_better = "accuracy" not in objective.metric_names[0]
-    ended.sort(key=lambda each: each[2]["value"][0], reverse=not less_is_better)
+            one.context.keep_checkpoint(one.work.epochs, dump_state(state(end)))
     for one, end, outcome in ended:
         if one.context.keeps_model(outcome["value"]):
             model = _built(objective, one)
             model.optimizer.build(model.trainable_variables)
-            for variable, value in zip(state_variables(model), _state(end), strict=True):
+            for variable, value in zip(state_variables(model), state(end), strict=True):
                 variable.assign(value)
             if (content := model_bytes(model)) is not None:
                 one.context.keep_model(content)
-
-
-def _state(end: Finished) -> list[Any]:
-    assert end.stack is not None
-    return end.stack.states([end.number])[0]
 
 
 def _built(objective: KerasObjective, candidate: Candidate) -> Any:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from hpo_spark.objectives.mlp import Perceptron
 from hpo_spark.objectives.training import EVALUATION_BATCH
 
-__all__ = ["bytes_of_perceptron", "bytes_of_weights", "in_stacks"]
+__all__ = ["bytes_of_model", "bytes_of_perceptron", "in_stacks", "item_size"]
 
 T = TypeVar("T")
 
@@ -24,21 +24,41 @@ _MAX_STACK_BYTES = 2_000_000_000
 _COPIES = 8
 # Activations of a batch of evaluation that are held at once, layer by layer.
 _LAYERS_HELD = 3
-_NUMBER = 4
+# Bytes of a number in single precision.
+_SINGLE = 4
 
 
-def bytes_of_perceptron(model: Perceptron, n_inputs: int, n_outputs: int) -> int:
-    """An upper estimate for a built-in model, with its padding where the others are no wider."""
+def item_size() -> int:
+    """Bytes of a number as Keras computes here."""
+    import keras
+
+    return 2 * _SINGLE if keras.config.floatx() == "float64" else _SINGLE
+
+
+def bytes_of_perceptron(model: Perceptron, n_inputs: int, n_outputs: int, size: int = _SINGLE) -> int:
+    """An upper estimate for a built-in model, with its padding where the others are no wider.
+
+    Args:
+        model: The model.
+        n_inputs, n_outputs: Numbers of a row of the data, and of what it returns.
+        size: Bytes of a number.
+    """
     widths = [n_inputs, *model.units, n_outputs]
     widest = max(widths[1:])
     padded = [n_inputs, *[widest] * len(model.units), n_outputs]
     n_weights = sum((before + 1) * after for before, after in pairwise(padded))
-    return bytes_of_weights(n_weights) + _NUMBER * _LAYERS_HELD * EVALUATION_BATCH * sum(padded[1:])
+    return bytes_of_model(n_weights, sum(padded[1:]), size)
 
 
-def bytes_of_weights(n_weights: int) -> int:
-    """What a model's weights need in training."""
-    return _NUMBER * _COPIES * n_weights
+def bytes_of_model(n_weights: int, n_held: int, size: int = _SINGLE) -> int:
+    """An estimate of what a model needs in training and evaluation.
+
+    Args:
+        n_weights: Numbers that it learns.
+        n_held: For a row of the data the outputs of the largest layer, or of all of them.
+        size: Bytes of a number.
+    """
+    return size * (_COPIES * n_weights + _LAYERS_HELD * EVALUATION_BATCH * n_held)
 
 
 def in_stacks(members: Sequence[T], each_bytes: int) -> Iterator[Sequence[T]]:

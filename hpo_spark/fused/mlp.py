@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Params
-from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks
+from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks, item_size
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.fused.perceptrons import Perceptrons
 from hpo_spark.objectives.mlp import Perceptron, n_outputs, read_params
@@ -35,8 +35,12 @@ class Mlps:
         return f"the activation {others[0]} does not look at each unit alone" if others else None
 
     def key(self, params: Params) -> Hashable:
-        """The number of classes, where it is a parameter."""
-        return read_params(params).n_classes
+        """The number of classes, where it is a parameter, and the class of width.
+
+        What wide models gain says nothing of narrow ones.
+        """
+        model = read_params(params)
+        return model.n_classes, _width_class(model)
 
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
@@ -49,8 +53,10 @@ class Mlps:
             if dataset.n_classes is not None and n_outputs(model, dataset) < dataset.n_classes:
                 raise CannotFuse("there are more classes in the data than n_classes")
             groups[_width_class(model)].append((candidate, model))
+        n_inputs, size = math.prod(dataset.input_shape), item_size()
         for group in groups.values():
-            for pairs in in_stacks(group, max(_n_bytes(model, dataset.input_shape, dataset) for _, model in group)):
+            needs = (bytes_of_perceptron(one, n_inputs, n_outputs(one, dataset), size) for _, one in group)
+            for pairs in in_stacks(group, max(needs)):
                 those, models = zip(*pairs, strict=True)
                 contexts = [candidate.context for candidate in those]
                 seeds = [context.seed for context in contexts]
@@ -58,11 +64,8 @@ class Mlps:
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """An estimate from the params and the shape of an input."""
-        return _n_bytes(read_params(params), input_shape, None)
-
-
-def _n_bytes(model: Perceptron, input_shape: Sequence[int], dataset: Any) -> int:
-    return bytes_of_perceptron(model, math.prod(input_shape), n_outputs(model, dataset))
+        model = read_params(params)
+        return bytes_of_perceptron(model, math.prod(input_shape), n_outputs(model, None))
 
 
 def _width_class(model: Perceptron) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_spark.data import Part
 from hpo_spark.errors import CannotFuse, TrialPruned
 from hpo_spark.fused.family import Candidate, Params
-from hpo_spark.fused.memory import bytes_of_weights, in_stacks
+from hpo_spark.fused.memory import bytes_of_model, in_stacks, item_size
 from hpo_spark.fused.models import KerasModels
 from hpo_spark.fused.template import Begun, Template, begun
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
 
 __all__ = ["Stacked"]
+
+# Of models that gain by company.
+_USUAL_WEIGHTS, _USUAL_WIDEST = 100_000, 1024
 
 
 class Stacked:
@@ -60,17 +63,19 @@ class Stacked:
             templates[own.structure] = template
             groups[own.structure].append((candidate, own))
         for structure, group in groups.items():
-            n_weights = sum(templates[structure].sizes)
-            for pairs in in_stacks(group, bytes_of_weights(n_weights)):
+            template = templates[structure]
+            for pairs in in_stacks(group, bytes_of_model(sum(template.sizes), template.widest, item_size())):
                 those, members = zip(*pairs, strict=True)
-                if len(those) == 1:
+                if len(group) > 1 == len(those):
+                    yield those, CannotFuse("the model is so large that memory has no room for others beside it")
+                elif len(those) == 1:
                     yield those, CannotFuse("no other model of the group has the same structure", for_key=False)
                 else:
-                    yield those, KerasModels.begin(templates[structure], members, those[0].context.shuffle_seed)
+                    yield those, KerasModels.begin(template, members, those[0].context.shuffle_seed)
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
-        """Nothing that params tell: the worker sees to it."""
-        return 0
+        """What a usual small model needs, since params do not tell: the worker sees to larger ones."""
+        return bytes_of_model(_USUAL_WEIGHTS, _USUAL_WIDEST)
 
 
 # Layers that TensorFlow cannot vectorise, as tracing them would show after a second or two.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +102,14 @@ class Template:
     def names(self) -> list[str]:
         """Names of loss and metrics."""
         return list(self.model.get_metrics_result())
+
+    @cached_property
+    def widest(self) -> int:
+        """Numbers that the largest layer makes of a row; lengths that vary count as 1."""
+        import keras
+
+        outputs = keras.tree.flatten([getattr(layer, "output", []) for layer in self.model._flatten_layers()])
+        return max((math.prod(size or 1 for size in output.shape[1:]) for output in outputs), default=0)
 
     def seeds(self, shuffle_seed: int) -> list[int]:
         """A seed for each random layer: members share the numbers that these draw, whoever their company is.

@@ -318,7 +318,7 @@ def models_and_checkpoints(build_model, members, **options):
 
 
 def keeps_few(members):
-    """How many models are made where one that another beats is not kept."""
+    """Each member's value, and whether its model is made, where one that an earlier beats is not kept."""
     found = objective(epochs=2)
     known = []
 
@@ -328,8 +328,8 @@ def keeps_few(members):
         known.append(values[0])
         return True
 
-    _, contexts = together(found, members, keeps=keeps)
-    return sum(context.model is not None for context in contexts)
+    outcomes, contexts = together(found, members, keeps=keeps)
+    return [outcome["val_loss"] for outcome in outcomes], [context.model is not None for context in contexts]
 
 
 def reason_against(build_model, members, **options):
@@ -367,6 +367,12 @@ def mixed(members):
     expected, _ = alone(found, members)
     same = [far(outcomes[number], expected[number]) for number in (0, -1)]
     return same, outcomes[1:-1], expected[1:-1]
+
+
+def widest_layer(build_model, params):
+    from hpo_spark.fused.template import Template
+
+    return Template(build_model(params), dataset().train).widest
 
 
 def programs_of(*groups, build_model=None):

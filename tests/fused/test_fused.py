@@ -1,5 +1,7 @@
 """Models that train as one program against each alone, with `KerasObjective`. All of it runs in one trial process."""
 
+import pickle
+
 import fusings
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -137,8 +139,10 @@ def test_kept_models_and_checkpoints_are_those_of_each_alone(pool, build_model):
     assert max(found) < 1e-3
 
 
-def test_only_models_that_lead_are_made(pool):
-    assert in_trial_process(pool, fusings.keeps_few, MLPS) == 1
+def test_only_models_that_lead_when_their_turn_comes_are_made(pool):
+    losses, made = in_trial_process(pool, fusings.keeps_few, MLPS)
+    assert made == [loss == min(losses[: number + 1]) for number, loss in enumerate(losses)]
+    assert 1 <= sum(made) < len(MLPS)
 
 
 def test_programs_serve_groups_of_other_sizes(pool):
@@ -170,10 +174,21 @@ def test_members_that_fail_or_have_no_company_leave_the_others_together(pool):
     assert not lonely.for_key and not bounded.for_key
 
 
+def test_a_refusal_stays_what_it_is_on_its_way():
+    error = pickle.loads(pickle.dumps(CannotFuse("too large", for_key=False)))
+    assert (str(error), error.for_key) == ("too large", False)
+    assert CannotFuse("too large").for_key
+
+
 def test_what_goes_for_a_group_only_is_told_from_what_goes_for_its_key(pool):
     lonely = in_trial_process(pool, fusings.refusal, fusings.residual, [{**fusings.USERS[0]}])
     assert (str(lonely), lonely.for_key) == ("no other model of the group has the same structure", False)
     assert in_trial_process(pool, fusings.refusal, fusings.convolution, fusings.USERS).for_key
+
+
+def test_the_largest_layer_of_a_users_model_counts(pool):
+    assert in_trial_process(pool, fusings.widest_layer, fusings.with_normalization, fusings.USERS[0]) == 12
+    assert in_trial_process(pool, fusings.widest_layer, fusings.with_embedding, fusings.USERS[0]) == 24
 
 
 def test_large_models_are_tried_first(pool):
@@ -188,6 +203,8 @@ def test_a_key_needs_neither_models_nor_data():
     assert keys[0] is not None and set(keys) == {keys[0]}
     assert objective.fuse_key({"epochs": 6}) != keys[0] != objective.fuse_key({"batch_size": 8})
     assert objective.fuse_key({"n_classes": 3}) != keys[0]
+    widths = [objective.fuse_key({"hidden_units": units}) for units in (8, 32, 33, 64, [64, 9], 65)]
+    assert len(set(widths)) == 3 and len(set(widths[:2])) == len(set(widths[2:5])) == 1
     own = KerasObjective(fusings.residual, data="nowhere.npz")
     assert own.fuse_key({"rate": 0.1, "units": 3}) == own.fuse_key({"rate": 0.2, "units": 3})
     assert own.fuse_key({"rate": 0.1, "units": 3}) != own.fuse_key({"rate": 0.1, "units": 4})
@@ -198,7 +215,9 @@ def test_the_memory_of_a_group_is_told_before_and_bounded():
     small, large = (objective.fuse_bytes({"hidden_units": units}) for units in (8, 1024))
     n_weights = 64 * 1024 + 1024 + 1024 * 10 + 10
     assert 0 < small < large / 20 and large > 4 * 4 * n_weights
-    assert KerasObjective(fusings.residual, data="digits").fuse_bytes({"rate": 0.1}) > 0
+    assert KerasObjective(fusings.residual, data="digits").fuse_bytes({"rate": 0.1}) > 1e6
+    assert memory.bytes_of_model(0, 5) >= 4 * 5 * 1024  # a batch of evaluation
+    assert memory.bytes_of_model(7, 5, 8) == 2 * memory.bytes_of_model(7, 5)
     assert [*memory.in_stacks(range(5), 1)] == [range(5)]
     assert [*memory.in_stacks(range(5), memory._MAX_STACK_BYTES // 2)] == [range(1), range(1, 3), range(3, 5)]
 
