@@ -51,6 +51,8 @@ _FIRST_GROUP = 8
 _SHARE_OF_ENDED = 0.25
 # Of a task's memory limit, what the members of a group may need: the libraries and the data need the rest.
 _SHARE_OF_LIMIT = 0.5
+# Groups of one key that fail in a row, each for a reason of its own, before no more are tried.
+_MAX_IN_VAIN = 2
 # A group may take so many times as long for each member as groups took before.
 _SLACK = 4.0
 
@@ -83,6 +85,8 @@ class Groups:
         # Why trials of a key are not trained together.
         self._refused: dict[Hashable, str] = {}
         self._said: set[str] = set()
+        # Groups of a key in a row that could not be trained.
+        self._n_in_vain: Counter[Hashable] = Counter()
         # How long a member takes, by the key of its group.
         self._member_s: dict[Hashable, float] = {}
         self._lock = threading.Lock()
@@ -197,11 +201,14 @@ class Groups:
             if isinstance(ended, TaskTimeout):
                 self._member_s.pop(key, None)
             elif isinstance(ended, CannotFuse):
-                if self._wave is None and ended.for_key:  # when a group ends depends on the clock
+                self._n_in_vain[key] += 1
+                is_hopeless = ended.for_key or self._n_in_vain[key] >= _MAX_IN_VAIN
+                if self._wave is None and is_hopeless:  # in deterministic mode: when a group ends depends on the clock
                     self._refused[key] = str(ended)
                 self._say(str(ended), trials[0])
             elif not isinstance(ended, BaseException):
                 seconds = sum(evaluated.trial.seconds or 0.0 for evaluated in ended) / len(ended)
+                self._n_in_vain.pop(key, None)
                 self._member_s[key] = max(seconds, self._member_s.get(key, 0.0))
 
 

@@ -479,3 +479,17 @@ def test_waiting_proposals_do_not_exceed_the_limit(two):
     result = study.run(two, 10)
     thread.join()
     assert len(result.trials) == 10
+
+
+def test_groups_that_have_no_company_again_and_again_are_not_tried_for_ever():
+    tried = []
+
+    class Strangers(Squares):
+        def evaluate_many(self, params_list, contexts):
+            tried.append(len(params_list))
+            raise CannotFuse("no two of them are alike", for_key=False)
+
+    space = SearchSpace(x=Float(0, 1), kind=Choice(["a"]))
+    study = Study(space, Strangers(), "random", "minimize", 1, fuse={"max_group": 4})
+    assert len(study.run(SerialExecutor(), 30).trials) == 30
+    assert len(tried) == 2
