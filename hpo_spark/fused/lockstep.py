@@ -112,7 +112,8 @@ class _Lockstep:
             self._tell("on_epoch_begin", epoch)
             self._take_rates()
             order = batch_order(len(self._train), plan.shuffle_seed, epoch)
-            logs = self._stack.train(self._train, order, plan.batch_size)
+            n_to_come = (plan.epochs - 1 - epoch) * self._n_steps
+            logs = self._stack.train(self._train, order, plan.batch_size, n_to_come)
             self._read = None
             if self._validation is not None:
                 scores = self._stack.evaluate(self._validation, EVALUATION_BATCH)

@@ -83,7 +83,7 @@ class KerasModels:
         """Numbers that a member learns."""
         return int(self._state.matrix.shape[1])
 
-    def train(self, part: Part, order: Any, batch_size: int) -> dict[str, Any]:
+    def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch."""
         seeds = self._template.seeds(self._shuffle_seed)
         state, found = self._loops(part).train(self._filled(), part, Batches(order, batch_size), seeds)

@@ -1,8 +1,8 @@
 """The compiled loops over the batches of many perceptrons.
 
 A program depends on the form of a group, not on how many members it has nor on how wide they are: all sizes are the
-tensors', so that a search compiles a few programs and every later group finds one. The variables are the group's, and
-come as handles.
+tensors', so that a search traces a few programs and every later group finds one. The variables are the group's, and
+come as handles. XLA makes faster code of the same program, but for one set of sizes, and takes its time for that.
 """
 
 from __future__ import annotations
@@ -42,33 +42,43 @@ class MlpProgram:
         at, handle = specs_of(form), tf.TensorSpec((), tf.resource)
         variables = [[(handle, [handle] * n_slots(rule)) for rule in form.rules] for _ in range(2)]
         number = tf.TensorSpec((), tf.int64)
-        rows = tf.TensorSpec((None,), tf.int64)
+        rows, ends = (tf.TensorSpec(shape, tf.int64) for shape in ((None, None), (2,)))
         seeds = tf.TensorSpec((len(form.activations),), tf.int64)
 
-        def compiled(loop: Any, *specs: Any) -> Any:
-            return tf.function(loop, input_signature=specs, autograph=False)
+        def compiled(loop: Any, *specs: Any, with_xla: bool = False) -> Any:
+            return tf.function(loop, input_signature=specs, autograph=False, jit_compile=with_xla or None)
 
-        self.train = compiled(self._train, columns_spec, at, variables, rows, number, number, seeds)
-        self.evaluate = compiled(self._evaluate, columns_spec, at, variables, rows, number)
+        specs = columns_spec, at, variables, rows, number, seeds
+        self._train_by = {with_xla: compiled(self._train, *specs, with_xla=with_xla) for with_xla in (False, True)}
+        self.evaluate = compiled(self._evaluate, columns_spec, at, variables, ends, number)
 
-    def _train(
-        self, columns: Any, at: Any, variables: Any, rows: Any, batch_size: Any, first_step: Any, seeds: Any
-    ) -> Any:
-        """Take a step for each batch; means over the rows of loss and metric as they were at each."""
+    def train(self, *arguments: Any, with_xla: bool) -> Any:
+        """Take steps.
+
+        Args:
+            *arguments: The columns, the group's tensors, the handles of its variables; numbers of rows, ``(steps,
+                batch)``; steps taken before; the seed of the dropout of each layer.
+            with_xla: Whether XLA compiles the program for these sizes, where it can: it draws other random numbers, so
+                not where members drop units.
+
+        Returns:
+            Sums over the rows of loss and metric as they were at each step, ``(members,)`` each.
+        """
+        return self._train_by[with_xla and not self._on_host and not any(self._form.drops)](*arguments)
+
+    def _train(self, columns: Any, at: Any, variables: Any, rows: Any, first_step: Any, seeds: Any) -> Any:
         import tensorflow as tf
 
-        n_rows, dtype = tf.shape(rows, tf.int64)[0], self._form.floatx
+        n_steps, n_batch = (tf.shape(rows, tf.int64)[axis] for axis in range(2))
 
-        def body(start: Any, step: Any, loss: Any, metric: Any) -> list[Any]:
-            inputs, targets, weights = self._batch(columns, rows[start : start + batch_size])
-            batch_loss, batch_metric = self._step(at, variables, inputs, targets, weights, step, seeds)
-            n_batch = tf.cast(tf.shape(inputs)[0], dtype)
-            return [start + batch_size, step + 1, loss + n_batch * batch_loss, metric + batch_metric]
+        def body(number: Any, loss: Any, metric: Any) -> list[Any]:
+            inputs, targets, weights = self._batch(columns, rows[number])
+            batch_loss, batch_metric = self._step(at, variables, inputs, targets, weights, first_step + number, seeds)
+            return [number + 1, loss + tf.cast(n_batch, loss.dtype) * batch_loss, metric + batch_metric]
 
         nothing = tf.zeros_like(at["rates"][:, 0])
-        start = [tf.constant(0, tf.int64), first_step, nothing, nothing]
-        *_, loss, metric = tf.while_loop(lambda start, *_: start < n_rows, body, start, parallel_iterations=1)
-        return loss / tf.cast(n_rows, dtype), metric / tf.cast(n_rows, dtype)
+        start = [tf.constant(0, tf.int64), nothing, nothing]
+        return tf.while_loop(lambda number, *_: number < n_steps, body, start, parallel_iterations=1)[1:]
 
     def _step(
         self, at: Any, variables: Any, inputs: Any, targets: Any, weights: Any, step: Any, seeds: Any

@@ -19,13 +19,14 @@ class Stack(Protocol):
 
     def __len__(self) -> int: ...
 
-    def train(self, part: Part, order: Any, batch_size: int) -> dict[str, Any]:
+    def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch.
 
         Args:
             part: What to train on.
             order: Numbers of its rows, the batches one after the other.
             batch_size: Rows to a step.
+            n_to_come: Steps that will follow: the more, the longer it may take to compile them.
 
         Returns:
             Loss and metrics by Keras' names, each an array of one number a member.

@@ -50,6 +50,19 @@ def precision(floatx):
         keras.config.set_floatx(before)
 
 
+@contextlib.contextmanager
+def xla(always):
+    """Have XLA compile each stack of built-in models, or leave it to the number of steps."""
+    from hpo_spark.fused import perceptrons
+
+    before = perceptrons._STEPS_THAT_PAY
+    perceptrons._STEPS_THAT_PAY = 0 if always else before
+    try:
+        yield
+    finally:
+        perceptrons._STEPS_THAT_PAY = before
+
+
 def together(objective, members, **options):
     contexts = [context_of(objective, number, params, **options) for number, params in enumerate(members)]
     return objective.evaluate_many([dict(params) for params in members], contexts), contexts
@@ -84,11 +97,11 @@ def far(outcome, other):
     return distance
 
 
-def distances(members, floatx, data=None, **options):
+def distances(members, floatx, data=None, with_xla=False, **options):
     """For each member how far its outcome together is from that alone, and what its loss came to alone."""
     import keras
 
-    with precision(floatx):
+    with precision(floatx), xla(with_xla):
         found = objective(data=dataset(**(data or {})), **options)
         keras.backend.clear_session()
         outcomes, contexts = together(found, members)
@@ -202,7 +215,7 @@ def dataset_of_numbers(data):
     return type(data)(*parts)
 
 
-def distances_with_dropout(members, floatx):
+def distances_with_dropout(members, floatx, with_xla):
     """For the built-in model: members that train alone drop what a group drops."""
     import keras
     import tensorflow as tf
@@ -241,7 +254,7 @@ def distances_with_dropout(members, floatx):
                 layer += 1
         return model
 
-    with precision(floatx):
+    with precision(floatx), xla(with_xla):
         outcomes, _ = together(objective(), members)
         expected, _ = alone(objective(build_model), members)
         return [(far(one, other), other["loss"]) for one, other in zip(outcomes, expected, strict=True)]

@@ -53,18 +53,19 @@ data = st.fixed_dictionaries(
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-def check_group(pool, members, data, batch_size, floatx):
-    found = in_trial_process(pool, fusings.distances, members, floatx, data, batch_size=batch_size)
+def check_group(pool, members, data, batch_size, floatx, with_xla=False):
+    found = in_trial_process(pool, fusings.distances, members, floatx, data, with_xla, batch_size=batch_size)
     if floatx == "float64":
         assert [row for row in found if not row[0] < 1e-6] == []
     else:
         assert [row for row in found if row[1] < row[2] and not row[0] < 1e-3] == []
 
 
-def test_members_train_as_each_alone_and_one_that_is_no_number_any_more_disturbs_nobody(pool):
+@pytest.mark.parametrize("with_xla", [False, True])
+def test_members_train_as_each_alone_and_one_that_is_no_number_any_more_disturbs_nobody(pool, with_xla):
     broken = {"hidden_layers": 2, "hidden_units": 6, "activation": "exponential", "optimizer": "sgd"}
     members = [*MLPS, {**broken, "learning_rate": 1e6, "momentum": 0.9}]
-    *found, last = in_trial_process(pool, fusings.distances, members, "float64")
+    *found, last = in_trial_process(pool, fusings.distances, members, "float64", with_xla=with_xla)
     assert [row for row in found if not row[0] < 1e-6] == []
     assert last[1] != last[1]  # not a number, together as alone
     assert last[0] < 1e-6
@@ -82,15 +83,23 @@ def test_some_members_of_the_space_train_as_each_alone(pool, members, data, batc
 @pytest.mark.parametrize("floatx", ["float64", "float32"])
 @pytest.mark.timeout(1200)
 @settings(max_examples=10, **quiet)
-@given(members=groups, data=data, batch_size=st.sampled_from([7, 10, 32]))
-def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx):
-    check_group(pool, members, data, batch_size, floatx)
+@given(members=groups, data=data, batch_size=st.sampled_from([7, 10, 32]), with_xla=st.booleans())
+def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx, with_xla):
+    check_group(pool, members, data, batch_size, floatx, with_xla)
 
 
 @pytest.mark.long
-def test_dropout_is_of_the_same_masks_for_all_members(pool):
+def test_every_activation_is_the_same_to_xla(pool):
+    shapes = {"hidden_layers": 2, "hidden_units": 4, "learning_rate": 1e-3}
+    members = [{**shapes, "activation": name} for name in sorted(ELEMENTWISE - {"exponential"})]
+    check_group(pool, members, {}, 10, "float64", with_xla=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("with_xla", [False, True])
+def test_dropout_is_of_the_same_masks_for_all_members(pool, with_xla):
     members = [{**MLPS[0], "dropout": [0.3, 0.0]}, {**MLPS[2], "dropout": 0.5}, {**MLPS[3], "dropout": 0.1}, MLPS[4]]
-    found = in_trial_process(pool, fusings.distances_with_dropout, members, "float64")
+    found = in_trial_process(pool, fusings.distances_with_dropout, members, "float64", with_xla)
     # In a layer that is not Keras' own the objective leaves rates as Keras compiles them, in single precision.
     assert max(far for far, _ in found) < 1e-5
 
