@@ -20,6 +20,7 @@ _GONE = (
     "SparkContext was shut down",
     "stopped SparkContext",
     "StatusCode.UNAVAILABLE",
+    "RETRIES_EXCEEDED",
     "on closed channel",
 )
 # What another attempt would come to as well.

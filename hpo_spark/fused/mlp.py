@@ -29,8 +29,6 @@ class Mlps:
 
     def why_alone(self, objective: KerasObjective, params: Params) -> str | None:
         """Why a configuration must be trained alone."""
-        if objective.jit_compile:
-            return "XLA compiles a training for each shape"
         others = [name for name in read_params(params).activations if name not in ELEMENTWISE]
         return f"the activation {others[0]} does not look at each unit alone" if others else None
 
@@ -60,7 +58,7 @@ class Mlps:
                 those, models = zip(*pairs, strict=True)
                 contexts = [candidate.context for candidate in those]
                 seeds = [context.seed for context in contexts]
-                yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed)
+                yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed, objective.jit_compile)
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """An estimate from the params and the shape of an input."""

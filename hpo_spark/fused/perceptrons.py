@@ -34,13 +34,21 @@ class Perceptrons:
         dataset: What they train on.
         shuffle_seed: That of the order of batches; dropout draws from it too.
         n_steps: Steps that were taken.
+        jit_compile: Whether XLA compiles it; None for where that pays.
     """
 
-    def __init__(self, members: Sequence[Member], dataset: Dataset, shuffle_seed: int, n_steps: int = 0) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        dataset: Dataset,
+        shuffle_seed: int,
+        n_steps: int = 0,
+        jit_compile: bool | None = None,
+    ) -> None:
         self._dataset = dataset
         self._shuffle_seed = shuffle_seed
         self._n_steps = n_steps
-        self._with_xla = False
+        self._jit_compile, self._with_xla = jit_compile, bool(jit_compile)
         rules = rules_of([member.model for member in members])
         # The numbers of the members in the order of storage, and their places there.
         self._order = sorted(range(len(members)), key=lambda number: (rules[number], number))
@@ -54,11 +62,16 @@ class Perceptrons:
 
     @classmethod
     def begin(
-        cls, models: Sequence[Perceptron], seeds: Sequence[int], dataset: Dataset, shuffle_seed: int
+        cls,
+        models: Sequence[Perceptron],
+        seeds: Sequence[int],
+        dataset: Dataset,
+        shuffle_seed: int,
+        jit_compile: bool | None = None,
     ) -> Perceptrons:
         """Members as each begins alone with its seed."""
-        pairs = zip(models, seeds, strict=True)
-        return cls([Member.begin(model, dataset, seed) for model, seed in pairs], dataset, shuffle_seed)
+        members = [Member.begin(model, dataset, seed) for model, seed in zip(models, seeds, strict=True)]
+        return cls(members, dataset, shuffle_seed, jit_compile=jit_compile)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -79,7 +92,8 @@ class Perceptrons:
         seeds = dropout_seeds(self._shuffle_seed, self._layout.n_layers)
         n_in_whole = len(order) - len(order) % batch_size
         whole, rest = np.reshape(order[:n_in_whole], (-1, batch_size)), np.reshape(order[n_in_whole:], (1, -1))
-        self._with_xla = self._with_xla or len(whole) + n_to_come >= _STEPS_THAT_PAY
+        if self._jit_compile is None:
+            self._with_xla |= len(whole) + n_to_come >= _STEPS_THAT_PAY
         sums = []
         for batches, with_xla in ((whole, self._with_xla), (rest, False)):
             if batches.size:
@@ -101,7 +115,8 @@ class Perceptrons:
     def taken(self, numbers: Sequence[int]) -> Perceptrons:
         """A stack of some members as they are now, in the order of their numbers here."""
         members = self._current()
-        return Perceptrons([members[number] for number in numbers], self._dataset, self._shuffle_seed, self._n_steps)
+        own = [members[number] for number in numbers]
+        return Perceptrons(own, self._dataset, self._shuffle_seed, self._n_steps, self._jit_compile)
 
     def variables(self, numbers: Sequence[int]) -> list[list[Any]]:
         """For each of some members what Keras' ``model.variables`` would hold."""

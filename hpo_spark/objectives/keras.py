@@ -52,7 +52,8 @@ class KerasObjective:
             ``{"early_stopping": {"patience": 3}}`` (or ``reduce_lr_on_plateau``, ``tensorboard``), a Keras callback, of
             which each trial gets a copy, or a function ``make(params)`` or ``make(params, context)`` that returns some.
             Early stopping with ``restore_best_weights`` makes the value that of the epoch whose weights are kept.
-        jit_compile: Whether XLA compiles the training step; None for what the model was compiled with.
+        jit_compile: Whether XLA compiles the training step; None for what the model was compiled with, and, where
+            built-in models train together, for XLA where that pays.
         test_every_trial: Whether to evaluate every trial on the test part too and record ``test_accuracy`` and so on
             among its metrics, to compare with publications that do. Nothing is chosen by them.
     """

@@ -50,19 +50,6 @@ def precision(floatx):
         keras.config.set_floatx(before)
 
 
-@contextlib.contextmanager
-def xla(always):
-    """Have XLA compile each stack of built-in models, or leave it to the number of steps."""
-    from hpo_spark.fused import perceptrons
-
-    before = perceptrons._STEPS_THAT_PAY
-    perceptrons._STEPS_THAT_PAY = 0 if always else before
-    try:
-        yield
-    finally:
-        perceptrons._STEPS_THAT_PAY = before
-
-
 def together(objective, members, **options):
     contexts = [context_of(objective, number, params, **options) for number, params in enumerate(members)]
     return objective.evaluate_many([dict(params) for params in members], contexts), contexts
@@ -101,11 +88,11 @@ def distances(members, floatx, data=None, with_xla=False, **options):
     """For each member how far its outcome together is from that alone, and what its loss came to alone."""
     import keras
 
-    with precision(floatx), xla(with_xla):
-        found = objective(data=dataset(**(data or {})), **options)
+    with precision(floatx):
+        content = dataset(**(data or {}))
         keras.backend.clear_session()
-        outcomes, contexts = together(found, members)
-        expected, expected_contexts = alone(found, members)
+        outcomes, contexts = together(objective(data=content, jit_compile=with_xla, **options), members)
+        expected, expected_contexts = alone(objective(data=content, **options), members)
         rows = []
         for one, other, context, its_context in zip(outcomes, expected, contexts, expected_contexts, strict=True):
             curve = far({"curve": [value for _, value in context.curve]}, {"curve": [v for _, v in its_context.curve]})
@@ -254,8 +241,8 @@ def distances_with_dropout(members, floatx, with_xla):
                 layer += 1
         return model
 
-    with precision(floatx), xla(with_xla):
-        outcomes, _ = together(objective(), members)
+    with precision(floatx):
+        outcomes, _ = together(objective(jit_compile=with_xla), members)
         expected, _ = alone(objective(build_model), members)
         return [(far(one, other), other["loss"]) for one, other in zip(outcomes, expected, strict=True)]
 

@@ -237,7 +237,6 @@ def test_the_memory_of_a_group_is_told_before_and_bounded():
     [
         ({"callbacks": [{"tensorboard": {"log_dir": "logs"}}]}, {}, "the callback tensorboard"),
         ({"callbacks": [lambda params: None]}, {}, "the callback <lambda>"),
-        ({"jit_compile": True}, {}, "XLA"),
         ({}, {"activation": "softmax", "hidden_layers": 1}, "softmax"),
     ],
 )
