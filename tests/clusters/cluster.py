@@ -102,13 +102,16 @@ class StandaloneCluster(Cluster, Standalone):
 
 
 @contextlib.contextmanager
-def standalone(folder, n_workers=2, conf=None, env=None, **options):
-    """A `StandaloneCluster` with a session on it; ``conf`` goes to the session, ``env`` to the driver's JVM."""
+def standalone(folder, n_workers=2, conf=None, env=None, n_executors=None, **options):
+    """A `StandaloneCluster` with a session on it, and as many executors as workers, or so many.
+
+    ``conf`` goes to the session, ``env`` to the driver's JVM.
+    """
     settings = {"spark.executor.memory": "512m", **(conf or {})}
     opened = StandaloneCluster(folder, n_workers=n_workers, **options)
     with opened as cluster, _session(cluster, cluster.url, folder, settings, env):
         if settings.get("spark.dynamicAllocation.enabled") != "true":
-            cluster.await_executors(n_workers)
+            cluster.await_executors(n_workers if n_executors is None else n_executors)
         yield cluster
 
 

@@ -37,7 +37,7 @@ def test_executors_that_no_worker_can_give_are_named_instead_of_waited_for_in_si
     monkeypatch.setattr("hpo_spark.executors.spark._REGISTRATION_S", 3.0)
     conf = {"spark.executor.resource.gpu.amount": "1"}
     with (
-        standalone(tmp_path / "cluster", n_workers=1, conf=conf) as cluster,
+        standalone(tmp_path / "cluster", n_workers=1, conf=conf, n_executors=0) as cluster,
         SparkExecutor(cluster.spark, gpus=1) as executor,
     ):
         assert "no executor has come in 3 s" in caplog.text

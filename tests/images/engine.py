@@ -91,7 +91,7 @@ class Engine:
             self.run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, timeout=900)
             own = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
             shutil.copy(own, root / "usr/local/share/ca-certificates/own.crt")  # mirrors here may need them
-            self.run("chroot", root, "update-ca-certificates")
+            self.run("chroot", root, "update-ca-certificates", TMPDIR="/tmp")
             shutil.rmtree(root / "var/cache/apt/archives")
             self.run("tar", "--create", "--file", archive, "--directory", root, ".")
             self.podman("import", "--quiet", archive, name)
