@@ -12,11 +12,10 @@ import inspect
 import sys
 import textwrap
 from hashlib import blake2b
-from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from hpo_spark.modules import held_modules, is_users
+from hpo_spark.modules import held_modules, is_users, source_of
 
 __all__ = ["fingerprint"]
 
@@ -44,7 +43,10 @@ def _code_of(function: Any) -> str | None:
     if module is not None and module.__name__ != "__main__":
         if not is_users(module):
             return None
-        texts = [_normal(Path(found.__file__ or "").read_text(encoding="utf-8")) for found in held_modules(module)]
+        try:
+            texts = [_normal(source_of(found)) for found in held_modules(module)]
+        except (ImportError, SyntaxError):
+            return None
         return _digest("\n".join(texts).encode())
     try:
         return _digest(_normal(textwrap.dedent(inspect.getsource(owner))).encode())

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["held_modules", "is_users"]
+__all__ = ["held_modules", "is_users", "source_of"]
 
 _INSTALLED = tuple(
     os.path.realpath(folder)
@@ -34,3 +34,17 @@ def held_modules(module: ModuleType) -> list[ModuleType]:
                 found[other.__name__] = other
                 waiting.append(other)
     return [found[name] for name in sorted(found)]
+
+
+def source_of(module: ModuleType) -> str:
+    """A module's source as it is now, in a file or in a zip.
+
+    Raises:
+        ImportError: If it cannot be read.
+    """
+    spec = module.__spec__
+    get_source = getattr(spec and spec.loader, "get_source", None)
+    source: str | None = get_source(spec.name) if spec is not None and get_source is not None else None
+    if source is None:
+        raise ImportError(f"the source of {module.__name__} cannot be read")
+    return source

@@ -58,6 +58,7 @@ def test_driver_and_executor_are_started_as_spark_on_kubernetes_does(engine, pla
     (tmp_path / "spark.properties").write_text(
         "spark.master=spark://master:7077\nspark.driver.host=driver\nspark.driver.port=7078\n"
     )
+    tmp_path.chmod(0o755)  # the container's user is another
     with engine.network("pods") as network:
         engine.start(plain, "master", "master", network=network)
         engine.await_health("master")

@@ -1,5 +1,6 @@
 """A search that goes on with a changed study: what may differ is said, what may not is refused, --force begins anew."""
 
+import importlib
 import json
 import logging
 import math
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from hpo_spark.cli import main
 from hpo_spark.control import request_stop
 from hpo_spark.describing import describe_objective
 from hpo_spark.errors import ConfigError
+from hpo_spark.fingerprint import fingerprint
 from hpo_spark.journal import Journal, StudyRecord, read_record
 from hpo_spark.objectives.function import FunctionObjective
 from hpo_spark.objectives.keras import KerasObjective
@@ -253,6 +256,18 @@ executor: serial
 
 def hpo(*words, cwd):
     return subprocess.run([HPO_SPARK, *words], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_code_in_a_zip_must_not_change_either(tmp_path, monkeypatch):
+    def code_of(name, text):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}.py", text)
+        monkeypatch.syspath_prepend(tmp_path / f"{name}.zip")
+        return fingerprint(FunctionObjective(importlib.import_module(name).objective))["code"]
+
+    one = code_of("zipped_one", "def objective(params):\n    return params['x']\n")
+    assert one == code_of("zipped_same", "def objective(params):\n    return params['x']  # as before\n")
+    assert one != code_of("zipped_other", "def objective(params):\n    return -params['x']\n")
 
 
 def test_the_command_says_what_changed(tmp_path):
