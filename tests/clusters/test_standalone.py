@@ -80,7 +80,8 @@ def test_what_was_started_ends_with_a_program_that_is_killed(tmp_path):
         end_marked(mark)
 
 
-def test_the_demo_ends_with_a_report(start, tmp_path):
+def test_the_demo_ends_with_a_report(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("HPO_SPARK_REPORT")  # which other tests set to do without
     run = tmp_path / "run"
     small = ["--set", "study.max_trials=2", "--set", "objective.epochs=1", "--out", run]
     process = start([ROOT / "conf" / "standalone" / "installed.sh", "run", ROOT / "conf" / "digits.yaml", *small])
