@@ -202,7 +202,8 @@ def _session() -> Any:
     """The session of this process; None where there is none, as on a worker."""
     try:
         from pyspark import SparkContext
-        from pyspark.sql import SparkSession, is_remote
+        from pyspark.sql import SparkSession
+        from pyspark.sql.utils import is_remote
     except ImportError:
         return None
     if SparkContext._active_spark_context is not None:
