@@ -1,5 +1,6 @@
 """GPUs of a trial on real masters, simulated with a discovery script: the worker has two, and its executor both."""
 
+import pyspark
 import pytest
 from cluster import gpu_script, held, local, standalone
 from devices import DEVICES, counted
@@ -9,6 +10,9 @@ from hpo_spark.cli import main
 from hpo_spark.journal import read_trials
 
 pytestmark = pytest.mark.cluster
+
+SPARK = int(pyspark.__version__.partition(".")[0])
+fractions = pytest.mark.skipif(SPARK < 4, reason="Spark 3.5 has fractions from the submission alone, and says so")
 
 
 @pytest.fixture(
@@ -49,12 +53,20 @@ def test_a_task_may_have_them_all(gpus, tmp_path):
     assert {tuple(sorted(devices.split(","))) for devices in outcome} == {tuple(gpus.devices)}
 
 
+@fractions
 def test_two_tasks_may_share_one(gpus, tmp_path):
     with SparkExecutor(gpus.spark, gpus=0.5) as executor:
         assert executor.slots == 4
         assert counted(executor, tmp_path / "half", 8, 4, 2) == dict.fromkeys(gpus.devices, 4)
 
 
+@pytest.mark.skipif(SPARK >= 4, reason="Spark 4 divides them")
+def test_a_fraction_that_spark_would_not_give_is_refused(gpus):
+    with pytest.raises(ConfigError, match=r"gpus=0\.5: .*--conf spark\.task\.resource\.gpu\.amount=0\.5"):
+        SparkExecutor(gpus.spark, gpus=0.5)
+
+
+@fractions
 def test_cores_and_gpus_limit_the_slots_together(gpus, tmp_path):
     with SparkExecutor(gpus.spark, cpus=4, gpus=0.5) as executor:
         assert executor.slots == 1
@@ -80,7 +92,7 @@ def train(params):
 """
 
 
-@pytest.mark.parametrize(("asked", "together", "sharing"), [(1, 2, 1), (0.5, 4, 2)])
+@pytest.mark.parametrize(("asked", "together", "sharing"), [(1, 2, 1), pytest.param(0.5, 4, 2, marks=fractions)])
 def test_one_line_of_the_study_file_asks_for_them(gpus, tmp_path, monkeypatch, asked, together, sharing):
     """In the session of a submission, which says what executors have, and no more."""
     monkeypatch.chdir(tmp_path)
