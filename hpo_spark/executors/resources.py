@@ -65,7 +65,7 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
         )
     if gpus not in (0, given_gpus) and gpus % 1 and not _profiles_divide(context):
         raise ConfigError(
-            f"gpus={gpus:g}: Spark {context.version} gives a task a fraction of a GPU only where the submission says so; "
+            f"gpus={gpus:g}: Spark {context.version} gives tasks fractions of a GPU only where the submission says so; "
             f"submit with --conf {TASK_GPUS}={gpus:g}, or use Spark 4."
         )
     return _profile(context, cpus or given_cpus, gpus or given_gpus)
