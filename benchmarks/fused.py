@@ -12,7 +12,7 @@ search    the default searcher, on the same space and on one of the same ranges 
           accuracy that both ways reach, medians of some seeds
 large     models that are too large to gain: seconds of a search with and without fusing
 
-Ways take turns. A loop's seconds are those of the sample, for each trial, times 54 over two processes.
+In `large` ways take turns. A loop's seconds are those of the sample, for each trial, times 54 over two processes.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def _code_of(function: Any) -> str | None:
             return None
         try:
             texts = [_normal(source_of(found)) for found in held_modules(module)]
-        except (ImportError, SyntaxError):
+        except (OSError, ImportError, SyntaxError, ValueError):  # ValueError: not UTF-8
             return None
         return _digest("\n".join(texts).encode())
     try:

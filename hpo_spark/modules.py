@@ -40,11 +40,14 @@ def source_of(module: ModuleType) -> str:
     """A module's source as it is now, in a file or in a zip.
 
     Raises:
-        ImportError: If it cannot be read.
+        ImportError: If there is none.
     """
+    path = Path(module.__file__ or "")
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
     spec = module.__spec__
     get_source = getattr(spec and spec.loader, "get_source", None)
     source: str | None = get_source(spec.name) if spec is not None and get_source is not None else None
     if source is None:
-        raise ImportError(f"the source of {module.__name__} cannot be read")
+        raise ImportError(f"the source of {module.__name__} cannot be found")
     return source

@@ -63,16 +63,16 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
             f"--conf {_EXECUTOR_GPUS}={-(-gpus // 1):g} and --conf spark.executor.resource.{GPU}.discoveryScript=FILE, "
             "or have them in spark-defaults.conf."
         )
-    if gpus not in (0, given_gpus) and gpus % 1 and not _profiles_divide(context):
+    if gpus not in (0, given_gpus) and (gpus % 1 or given_gpus % 1) and not _profiles_divide(context):
         raise ConfigError(
-            f"gpus={gpus:g}: Spark {context.version} gives tasks fractions of a GPU only where the submission says so; "
-            f"submit with --conf {TASK_GPUS}={gpus:g}, or use Spark 4."
+            f"gpus={gpus:g}: Spark {context.version} divides GPUs only as the submission says, which has {given_gpus:g} a "
+            f"task; submit with --conf {TASK_GPUS}={gpus:g}, or use Spark 4."
         )
     return _profile(context, cpus or given_cpus, gpus or given_gpus)
 
 
 def _profiles_divide(context: SparkContext) -> bool:
-    """Whether a resource profile may give a task a fraction of a GPU of executors that are there (SPARK-45527)."""
+    """Whether a resource profile may divide GPUs in another way than the submission does (SPARK-45527)."""
     return int(context.version.partition(".")[0]) >= 4 or is_dynamic(context)
 
 

@@ -47,7 +47,7 @@ class Perceptrons:
     ) -> None:
         self._dataset = dataset
         self._shuffle_seed = shuffle_seed
-        self._n_steps = n_steps
+        self._n_steps = self._began = n_steps
         self._jit_compile, self._with_xla = jit_compile, bool(jit_compile)
         rules = rules_of([member.model for member in members])
         # The numbers of the members in the order of storage, and their places there.
@@ -93,7 +93,7 @@ class Perceptrons:
         n_in_whole = len(order) - len(order) % batch_size
         whole, rest = np.reshape(order[:n_in_whole], (-1, batch_size)), np.reshape(order[n_in_whole:], (1, -1))
         if self._jit_compile is None:
-            self._with_xla |= len(whole) + n_to_come >= _STEPS_THAT_PAY
+            self._with_xla |= self._compiling_pays(len(whole) + n_to_come)
         sums = []
         for batches, with_xla in ((whole, self._with_xla), (rest, False)):
             if batches.size:
@@ -103,6 +103,15 @@ class Perceptrons:
                 sums.append(program.train(*arguments, with_xla=with_xla))
                 self._n_steps += len(batches)
         return self._logs(sum(values) / len(order) for values in zip(*sums, strict=True))
+
+    def _compiling_pays(self, n_to_come: int) -> bool:
+        """Whether XLA gains more by so many steps than its compilation takes.
+
+        Where members have left, others may leave soon, and each time a smaller group is compiled: then not before it
+        would have paid already.
+        """
+        is_new, n_taken = self._began == 0, self._n_steps - self._began
+        return n_to_come >= _STEPS_THAT_PAY and (is_new or n_taken >= _STEPS_THAT_PAY / 2)
 
     def evaluate(self, part: Part, batch_size: int) -> dict[str, Any]:
         """Loss and metric of each member on a part of the data, as `train` returns them."""

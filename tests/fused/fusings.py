@@ -100,6 +100,29 @@ def distances(members, floatx, data=None, with_xla=False, **options):
     return rows
 
 
+def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):
+    """For each epoch of 20 steps whether XLA takes them, where 60 steps pay for it; somebody may leave after one."""
+    from unittest import mock
+
+    from hpo_spark.fused import perceptrons, program
+    from hpo_spark.objectives.mlp import read_params
+
+    content, found, train = dataset(), [], program.MlpProgram.train
+    models = [read_params({"hidden_units": 3}), read_params({"hidden_units": 4})]
+
+    def noted(self, *arguments, with_xla):
+        found.append(with_xla)
+        return train(self, *arguments, with_xla=with_xla)
+
+    with mock.patch.object(perceptrons, "_STEPS_THAT_PAY", 60), mock.patch.object(program.MlpProgram, "train", noted):
+        stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
+        for epoch in range(n_epochs):
+            stack.train(content.train, np.arange(200), 10, 20 * (n_epochs - 1 - epoch))
+            if epoch == leaves_after:
+                stack = stack.taken([0])
+    return found
+
+
 # --- models of a user's own
 
 

@@ -95,6 +95,21 @@ def test_every_activation_is_the_same_to_xla(pool):
     check_group(pool, members, {}, 10, "float64", with_xla=True)
 
 
+@pytest.mark.parametrize(
+    ("jit_compile", "n_epochs", "leaves_after", "by_xla"),
+    [
+        (None, 4, None, [True] * 4),
+        (None, 2, None, [False] * 2),
+        (False, 4, None, [False] * 4),
+        (True, 1, None, [True]),
+        (None, 8, 0, [True, False, False, *[True] * 5]),
+        (None, 4, 0, [True, False, False, False]),
+    ],
+)
+def test_xla_compiles_what_trains_long_enough(pool, jit_compile, n_epochs, leaves_after, by_xla):
+    assert in_trial_process(pool, fusings.epochs_by_xla, jit_compile, n_epochs, leaves_after) == by_xla
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("with_xla", [False, True])
 def test_dropout_is_of_the_same_masks_for_all_members(pool, with_xla):

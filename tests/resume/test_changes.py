@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 import zipfile
 from dataclasses import dataclass
 from functools import partial
@@ -268,6 +269,18 @@ def test_the_code_in_a_zip_must_not_change_either(tmp_path, monkeypatch):
     one = code_of("zipped_one", "def objective(params):\n    return params['x']\n")
     assert one == code_of("zipped_same", "def objective(params):\n    return params['x']  # as before\n")
     assert one != code_of("zipped_other", "def objective(params):\n    return -params['x']\n")
+
+
+def test_the_code_of_a_module_that_was_made_by_hand_counts(tmp_path, monkeypatch):
+    path = tmp_path / "by_hand.py"
+    path.write_text("def objective(params):\n    return params['x']\n")
+    module = types.ModuleType("by_hand")
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, "by_hand", module)
+    exec(path.read_text(), vars(module))
+    before = fingerprint(FunctionObjective(module.objective))
+    path.write_text("def objective(params):\n    return -params['x']\n")
+    assert fingerprint(FunctionObjective(module.objective))["code"] != before["code"]
 
 
 def test_the_command_says_what_changed(tmp_path):
