@@ -65,8 +65,8 @@ def task_profile(context: SparkContext, cpus: int | None, gpus: float) -> Resour
         )
     if gpus not in (0, given_gpus) and (gpus % 1 or given_gpus % 1) and not _profiles_divide(context):
         raise ConfigError(
-            f"gpus={gpus:g}: Spark {context.version} divides GPUs only as the submission says, which has {given_gpus:g} "
-            f"a task; submit with --conf {TASK_GPUS}={gpus:g}, or use Spark 4."
+            f"gpus={gpus:g}: Spark {context.version} divides GPUs only as the submission says, which has "
+            f"{given_gpus:g} a task; submit with --conf {TASK_GPUS}={gpus:g}, or use Spark 4."
         )
     return _profile(context, cpus or given_cpus, gpus or given_gpus)
 
