@@ -230,7 +230,7 @@ def test_a_renewed_threshold_is_heeded_at_the_very_next_report(tmp_path):
         reporter([[1, 0.1]])
         now.update(Thresholds(True, [[2, 0.5]]).to_dict())
         deadline = time.monotonic() + 30
-        while not (tmp_path / "live" / "thresholds.json").exists() and time.monotonic() < deadline:
+        while not (heard and (tmp_path / "live" / "thresholds.json").exists()) and time.monotonic() < deadline:
             time.sleep(0.01)
         with pytest.raises(TrialPruned, match="threshold 0.5"):
             reporter([[1, 0.1], [2, 0.2]])
