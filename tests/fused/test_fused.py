@@ -79,9 +79,8 @@ def test_some_members_of_the_space_train_as_each_alone(pool, members, data, batc
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3000)
-@pytest.mark.parametrize("floatx", ["float64", "float32"])
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("floatx", ["float64", "float32"])
 @settings(max_examples=10, **quiet)
 @given(members=groups, data=data, batch_size=st.sampled_from([7, 10, 32]), with_xla=st.booleans())
 def test_any_members_of_the_space_train_as_each_alone(pool, members, data, batch_size, floatx, with_xla):
