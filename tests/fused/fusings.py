@@ -1,6 +1,7 @@
 """What the tests of fused training do inside a trial process."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,6 +99,22 @@ def distances(members, floatx, data=None, with_xla=False, **options):
             curve = far({"curve": [value for _, value in context.curve]}, {"curve": [v for _, v in its_context.curve]})
             rows.append((max(far(one, other), curve), other["loss"], its_context.curve[0][1]))
     return rows
+
+
+def unsteadiness(member, floatx, data=None, **options):
+    """How far a member's outcome alone lies from itself, where the last digit of its inputs is another."""
+    import keras
+
+    content = dataset(**(data or {}))
+    parts = (content.train, content.validation, content.test)
+    with precision(floatx):
+        keras.backend.clear_session()
+        found = []
+        for divisor in (255.0, *(float(np.nextafter(np.float32(255), np.float32(limit))) for limit in (0, 512))):
+            changed = type(content)(*(replace(part, divisor=divisor) for part in parts))
+            (outcome,), (context,) = alone(objective(data=changed, **options), [member])
+            found.append({**outcome, "curve": [value for _, value in context.curve]})
+        return max(far(other, found[0]) for other in found[1:])
 
 
 def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):

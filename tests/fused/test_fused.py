@@ -58,7 +58,20 @@ def check_group(pool, members, data, batch_size, floatx, with_xla=False):
     if floatx == "float64":
         assert [row for row in found if not row[0] < 1e-6] == []
     else:
-        assert [row for row in found if row[1] < row[2] and not row[0] < 1e-3] == []
+        rows = zip(members, found, strict=True)
+        apart = [(member, row[0]) for member, row in rows if row[1] < row[2] and not row[0] < 1e-3]
+        # Some trainings double any rounding every few steps: Keras alone then comes as far from itself.
+        own = [
+            (distance, in_trial_process(pool, fusings.unsteadiness, member, floatx, data, batch_size=batch_size))
+            for member, distance in apart
+        ]
+        assert [pair for pair in own if not pair[0] < 10 * pair[1]] == []
+
+
+@pytest.mark.long
+def test_a_training_that_doubles_its_rounding_is_no_farther_from_keras_than_keras_from_itself(pool):
+    units = {"hidden_layers": 2, "hidden_units": [9, 1], "activation": "celu", "l2": 0.01}
+    check_group(pool, [{**units, "optimizer": "rmsprop", "learning_rate": 10**-1.5}], {}, 7, "float32")
 
 
 @pytest.mark.parametrize("with_xla", [False, True])
