@@ -29,6 +29,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
 from hpo_spark import Float, Int, ProcessExecutor, SearchSpace, SklearnObjective, SparkExecutor, Study
+from hpo_spark.session import open_session
 from hpo_spark.versions import versions
 
 GOAL = 1.7
@@ -73,10 +74,7 @@ def executors(kind: str) -> Iterator[dict[int, Executor]]:
         if kind == "processes":
             yield {slots: stack.enter_context(ProcessExecutor(slots)) for slots in SLOTS}
             return
-        from pyspark.sql import SparkSession
-
-        spark = SparkSession.builder.master("local[2]").config("spark.ui.showConsoleProgress", "false").getOrCreate()
-        stack.callback(spark.stop)
+        spark = stack.enter_context(open_session("folds", "local[2]"))
         yield {slots: stack.enter_context(SparkExecutor(spark, slots=slots)) for slots in SLOTS}
 
 
