@@ -21,11 +21,11 @@ from typing import Any
 import psutil
 
 from hpo_spark import output
-from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.hygiene import Snapshot
 from hpo_spark.executors.memory import trim_heap
 from hpo_spark.executors.outcome import Outcome, call, failure_of
 from hpo_spark.executors.tree import MARK, kill_marked, pidfd_of
+from hpo_spark.garbage import freeze_new_modules
 from hpo_spark.pickling import MAX_FRESH_BYTES, loads
 from hpo_spark.role import become_worker, begin_attempt
 from hpo_spark.signals import signal_when_parent_ends

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 from hpo_spark.errors import DataError, ExecutorLost
 from hpo_spark.executors.child import FunctionCache, extend_path
 from hpo_spark.executors.devices import environment_of
-from hpo_spark.executors.garbage import freeze_new_modules
 from hpo_spark.executors.host_files import FillTask
 from hpo_spark.executors.outcome import Failure, Outcome, Success, call, failure_of
 from hpo_spark.executors.shared import HostPath
 from hpo_spark.executors.supervisor import Function, Isolation, TaskLimits, TrialProcess
 from hpo_spark.executors.threads import limit_threads
+from hpo_spark.garbage import freeze_new_modules
 from hpo_spark.pickling import load_item
 from hpo_spark.role import become_worker
 from hpo_spark.versions import describe_difference, versions

@@ -105,8 +105,6 @@ def evaluate_many(
     Raises:
         CannotFuse: If none can be trained with any other, or nothing is gained by it.
     """
-    import keras
-
     if any(context.checkpoint is not None for context in contexts):
         raise CannotFuse("a trial that goes on from a checkpoint is trained alone")
     forget_models()
@@ -144,7 +142,6 @@ def evaluate_many(
         outcomes |= _outcomes(objective, trained)
         _keep(objective, [(one, end) for one, end in trained if end.stack is not None], outcomes)
     finally:
-        keras.backend.clear_session()
         forget_models()
     return [outcomes[number] for number in range(len(params))]
 

@@ -8,6 +8,7 @@ never lets go of what it has compiled, some 4 MB a group, until the process has 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from hpo_spark.fused.tensors import specs_of
 from hpo_spark.objectives.program import columns_of, stays_on_host
 
 __all__ = ["MlpProgram", "forget_mlp_programs", "program_of"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_KEPT = 8
 
@@ -50,6 +53,7 @@ class MlpProgram:
             return tf.function(loop, input_signature=specs, autograph=False, jit_compile=with_xla or None)
 
         specs = columns_spec, at, variables, rows, number, seeds
+        self._compiles = not self._on_host and not any(form.drops)
         self._train_by = {with_xla: compiled(self._train, *specs, with_xla=with_xla) for with_xla in (False, True)}
         self.evaluate = compiled(self._evaluate, columns_spec, at, variables, ends, number)
 
@@ -65,7 +69,15 @@ class MlpProgram:
         Returns:
             Sums over the rows of loss and metric as they were at each step, ``(members,)`` each.
         """
-        return self._train_by[with_xla and not self._on_host and not any(self._form.drops)](*arguments)
+        import tensorflow as tf
+
+        if with_xla and self._compiles:
+            try:
+                return self._train_by[True](*arguments)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:  # before the first step
+                self._compiles = False
+                logger.warning("XLA does not compile a group, which trains more slowly without it: %s", error.message)
+        return self._train_by[False](*arguments)
 
     def _train(self, columns: Any, at: Any, variables: Any, rows: Any, first_step: Any, seeds: Any) -> Any:
         import tensorflow as tf

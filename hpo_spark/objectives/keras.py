@@ -15,6 +15,7 @@ import numpy as np
 
 from hpo_spark.data import Dataset, DataSource
 from hpo_spark.errors import MissingExtra, TrialPruned
+from hpo_spark.garbage import freeze_new_modules
 from hpo_spark.keras_state import forget_models
 from hpo_spark.objectives.callbacks import check_callbacks, kept_epoch, make_callbacks
 from hpo_spark.objectives.context import Context
@@ -23,6 +24,7 @@ from hpo_spark.objectives.reuse import forget_programs
 from hpo_spark.objectives.saved import model_bytes
 from hpo_spark.objectives.training import Plan, Trainer, dump_state, read_state, state_of
 from hpo_spark.objectives.work import Work
+from hpo_spark.role import is_worker
 from hpo_spark.trial import Trial
 
 __all__ = ["KerasObjective"]
@@ -336,6 +338,8 @@ def _import_keras() -> Any:
             configure(threads)
         except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
             break
+    if is_worker():  # elsewhere it is for others to say what is garbage
+        freeze_new_modules()
     return keras
 
 

@@ -140,6 +140,27 @@ def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):
     return found
 
 
+def logs_where_xla_refuses():
+    """The logs of an epoch of a group that XLA cannot compile, and those without XLA."""
+    import tensorflow as tf
+
+    from hpo_spark.fused import perceptrons, program
+    from hpo_spark.objectives.mlp import read_params
+
+    content, models = dataset(), [read_params({"hidden_units": 3}), read_params({"hidden_units": 4})]
+    logs = []
+    for jit_compile in (True, False):
+        stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
+        if jit_compile:
+            known = program.program_of(stack._form, content.train)
+            known._train_by[True] = tf.function(
+                lambda *_: tf.strings.as_string(tf.random.uniform(())), jit_compile=True
+            )
+        logs.append(stack.train(content.train, np.arange(200), 10))
+    program.forget_mlp_programs()
+    return [{name: values.tolist() for name, values in one.items()} for one in logs]
+
+
 # --- models of a user's own
 
 

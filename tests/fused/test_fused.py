@@ -122,6 +122,11 @@ def test_xla_compiles_what_trains_long_enough(pool, jit_compile, n_epochs, leave
     assert in_trial_process(pool, fusings.epochs_by_xla, jit_compile, n_epochs, leaves_after) == by_xla
 
 
+def test_a_group_that_xla_cannot_compile_trains_without_it(pool):
+    refused, plain = in_trial_process(pool, fusings.logs_where_xla_refuses)
+    assert refused == plain
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("with_xla", [False, True])
 def test_dropout_is_of_the_same_masks_for_all_members(pool, with_xla):
