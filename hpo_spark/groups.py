@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 Known = Callable[[], Sequence[Sequence[float]]]
 
 # Trials that a searcher which learns proposes at once, at first; and later, as a share of those that have ended.
-_FIRST_GROUP = 8
+_FIRST_GROUP = 6
 _SHARE_OF_ENDED = 0.25
 # Of a task's memory limit, what the members of a group may need: the libraries and the data need the rest.
 _SHARE_OF_LIMIT = 0.5
