@@ -9,9 +9,10 @@ Each row runs in a process and a Spark session of its own, in which every worker
 clock runs. The Keras trial builds a small model and trains it until it has used one second of CPU, so its ideal is
 bound by the cores. Slot use is the ideal time over the measured.
 
-What a trial costs beyond itself: Spark's scheduling of its job, which the window of two jobs a slot hides; PySpark's
+What a trial costs beyond itself: Spark's scheduling of its job, which the window of two jobs a slot hides; 40 ms until
+Linux acknowledges a piece of what Spark sends, unless it is told to do so at once, as the stage does; PySpark's
 collection of garbage after each task, of 20 ms in a worker that has imported this package, which `gc.freeze` spares it
-(`hpo_spark.executors.garbage`); and some milliseconds of pickling and pipes on either side.
+(`hpo_spark.garbage`); and some milliseconds of pickling and pipes on either side.
 
 SparkTrials cannot be warm: its tasks leave their input unread, so Spark does not use their Python worker again, and
 each trial has a fresh one. Its no-op and sleeping trials run without TensorFlow, which is in its favour. It runs all

@@ -110,7 +110,8 @@ def local_settings(name: str) -> dict[str, str]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     logging = Path(__file__).with_name("log4j2.properties").as_uri()
-    # The JVM only hands trials on. Its second compiler would optimise that for a minute, on the cores of the trials.
+    # Beside trials the JVM does little, and its second compiler would optimise that for a minute on their cores. A
+    # million rows that Spark reads take as long without it.
     java_options = f"-Dlog4j2.configurationFile={logging} -XX:TieredStopAtLevel=1"
     return {
         **_settings(name),

@@ -193,13 +193,18 @@ def _acknowledge_at_once() -> None:
     """
     if sys.platform != "linux":
         return
-    for name in os.listdir("/proc/self/fd"):
+    descriptors: list[int] = []
+    with contextlib.suppress(OSError):  # there is no /proc
+        descriptors += map(int, os.listdir("/proc/self/fd"))
+    for descriptor in descriptors:
         with contextlib.suppress(OSError):  # no TCP connection
-            connection = socket.socket(fileno=int(name))
+            is_blocking = os.get_blocking(descriptor)
+            connection = socket.socket(fileno=descriptor)
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             finally:
                 connection.detach()
+                os.set_blocking(descriptor, is_blocking)  # which a default time-out of sockets has changed
 
 
 def _task_cpus() -> int:

@@ -64,20 +64,29 @@ class MlpProgram:
             *arguments: The columns, the group's tensors, the handles of its variables; numbers of rows, ``(steps,
                 batch)``; steps taken before; the seed of the dropout of each layer.
             with_xla: Whether XLA compiles the program for these sizes, where it can: it draws other random numbers, so
-                not where members drop units.
+                not where members drop units, nor once it has refused.
 
         Returns:
             Sums over the rows of loss and metric as they were at each step, ``(members,)`` each.
         """
-        import tensorflow as tf
-
         if with_xla and self._compiles:
             try:
                 return self._train_by[True](*arguments)
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:  # before the first step
+            except self._refusals() as error:  # it has taken no step
                 self._compiles = False
-                logger.warning("XLA does not compile a group, which trains more slowly without it: %s", error.message)
+                reason = error.message.partition("\n")[0]
+                logger.warning("XLA compiles no groups of this form, and they train without it: %s", reason)
         return self._train_by[False](*arguments)
+
+    @staticmethod
+    def _refusals() -> Any:
+        """How XLA says that it has no such operation, no such device, or no compiler for it."""
+        from tensorflow import errors
+
+        return (
+            *(errors.InvalidArgumentError, errors.UnimplementedError, errors.NotFoundError),
+            *(errors.InternalError, errors.FailedPreconditionError),
+        )
 
     def _train(self, columns: Any, at: Any, variables: Any, rows: Any, first_step: Any, seeds: Any) -> Any:
         import tensorflow as tf

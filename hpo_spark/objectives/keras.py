@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
@@ -325,6 +326,7 @@ def _import_keras() -> Any:
     """Import Keras, with as many threads as the process was given."""
     threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "1"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    is_new = "keras" not in sys.modules
     try:
         import keras
         import tensorflow as tf
@@ -338,7 +340,7 @@ def _import_keras() -> Any:
             configure(threads)
         except RuntimeError:  # TensorFlow has run in this process, and keeps what it had
             break
-    if is_worker():  # elsewhere it is for others to say what is garbage
+    if is_new and is_worker():  # elsewhere it is for others to say what is garbage
         freeze_new_modules()
     return keras
 

@@ -1,5 +1,6 @@
 import itertools
 import os
+import socket
 import sys
 import threading
 import time
@@ -173,3 +174,31 @@ def test_what_is_no_session_is_refused():
 def test_a_bad_chunksize_is_refused(spark):
     with SparkExecutor(spark) as executor, pytest.raises(ValueError, match="chunksize=0"):
         executor.map(abs, [1], chunksize=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds acknowledgements back")
+def test_acknowledging_at_once_leaves_descriptors_as_they_are(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
+        connection.settimeout(None)
+        # Where a mapped function has set this, each new socket object unblocks what it stands for.
+        socket.setdefaulttimeout(5)
+        try:
+            before = sorted(os.listdir("/proc/self/fd"))
+            spark_task._acknowledge_at_once()
+            assert sorted(os.listdir("/proc/self/fd")) == before
+        finally:
+            socket.setdefaulttimeout(None)
+        assert os.get_blocking(connection.fileno()) and os.get_blocking(server.fileno())
+
+
+def test_an_empty_task_after_a_default_timeout_was_set_ends_well(spark):
+    with SparkExecutor(spark) as executor:
+        list(executor.map(socket.setdefaulttimeout, [5.0] * 8))
+        assert list(executor.map(abs, range(-20, 0))) == list(range(20, 0, -1))
+        assert [executor.submit(abs, -n).result(timeout=60) for n in range(4)] == list(range(4))
+        list(executor.map(socket.setdefaulttimeout, [None] * 8))
+
+
+def test_the_jvm_of_a_local_session_has_one_compiler(spark):
+    management = spark._jvm.java.lang.management.ManagementFactory
+    assert "-XX:TieredStopAtLevel=1" in list(management.getRuntimeMXBean().getInputArguments())

@@ -56,10 +56,10 @@ def together(objective, members, **options):
     return objective.evaluate_many([dict(params) for params in members], contexts), contexts
 
 
-def alone(objective, members, **options):
-    """What the objective makes of each member by itself, and what its context has of it."""
+def alone(objective, members, first=0, **options):
+    """What the objective makes of each member by itself, counted from ``first``, and what its context has of it."""
     outcomes, contexts = [], []
-    for number, params in enumerate(members):
+    for number, params in enumerate(members, first):
         context = context_of(objective, number, params, **options)
         try:
             outcomes.append(objective(dict(params), context))
@@ -89,10 +89,13 @@ def distances(members, floatx, data=None, with_xla=False, **options):
     """For each member how far its outcome together is from that alone, and what its loss came to alone."""
     import keras
 
+    from hpo_spark.fused.program import _kept as programs
+
     with precision(floatx):
         content = dataset(**(data or {}))
         keras.backend.clear_session()
         outcomes, contexts = together(objective(data=content, jit_compile=with_xla, **options), members)
+        assert not with_xla or all(program._compiles for program in programs.values())
         expected, expected_contexts = alone(objective(data=content, **options), members)
         rows = []
         for one, other, context, its_context in zip(outcomes, expected, contexts, expected_contexts, strict=True):
@@ -101,8 +104,16 @@ def distances(members, floatx, data=None, with_xla=False, **options):
     return rows
 
 
-def unsteadiness(member, floatx, data=None, **options):
-    """How far a member's outcome alone lies from itself, where the last digit of its inputs is another."""
+def unsteadiness(number, member, floatx, data=None, **options):
+    """How far a member's outcome alone lies from itself, where the last digit of its inputs is another.
+
+    Args:
+        number: Its place in its group, which its seed comes from.
+        member: Its params.
+        floatx: Precision.
+        data: Arguments of `dataset`.
+        **options: Of `objective`.
+    """
     import keras
 
     content = dataset(**(data or {}))
@@ -112,7 +123,7 @@ def unsteadiness(member, floatx, data=None, **options):
         found = []
         for divisor in (255.0, *(float(np.nextafter(np.float32(255), np.float32(limit))) for limit in (0, 512))):
             changed = type(content)(*(replace(part, divisor=divisor) for part in parts))
-            (outcome,), (context,) = alone(objective(data=changed, **options), [member])
+            (outcome,), (context,) = alone(objective(data=changed, **options), [member], number)
             found.append({**outcome, "curve": [value for _, value in context.curve]})
         return max(far(other, found[0]) for other in found[1:])
 
@@ -140,25 +151,31 @@ def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):
     return found
 
 
-def logs_where_xla_refuses():
-    """The logs of an epoch of a group that XLA cannot compile, and those without XLA."""
+def where_xla_refuses():
+    """The logs of two epochs of a group that XLA cannot compile, those without XLA, and how often XLA was asked."""
     import tensorflow as tf
 
     from hpo_spark.fused import perceptrons, program
     from hpo_spark.objectives.mlp import read_params
 
     content, models = dataset(), [read_params({"hidden_units": 3}), read_params({"hidden_units": 4})]
-    logs = []
-    for jit_compile in (True, False):
-        stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
-        if jit_compile:
-            known = program.program_of(stack._form, content.train)
-            known._train_by[True] = tf.function(
-                lambda *_: tf.strings.as_string(tf.random.uniform(())), jit_compile=True
-            )
-        logs.append(stack.train(content.train, np.arange(200), 10))
+    found, asked = [], []
+    refused = tf.function(lambda *given: tf.strings.as_string(given[4]), jit_compile=True)
+
+    def ask(*given):
+        asked.append(given)
+        return refused(*given)
+
     program.forget_mlp_programs()
-    return [{name: values.tolist() for name, values in one.items()} for one in logs]
+    try:
+        for jit_compile in (True, False):
+            stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
+            program.program_of(stack._form, content.train)._train_by[True] = ask
+            logs = [stack.train(content.train, np.arange(200), 10) for _ in range(2)]
+            found.append([{name: values.tolist() for name, values in one.items()} for one in logs])
+    finally:
+        program.forget_mlp_programs()
+    return *found, len(asked)
 
 
 # --- models of a user's own
