@@ -105,7 +105,7 @@ def distances(members, floatx, data=None, with_xla=False, **options):
 
 
 def unsteadiness(number, member, floatx, data=None, **options):
-    """How far a member's outcome alone lies from itself, where the last digit of its inputs is another.
+    """How far a member's outcome alone lies from itself, where its inputs are a millionth larger or smaller.
 
     Args:
         number: Its place in its group, which its seed comes from.
@@ -121,7 +121,7 @@ def unsteadiness(number, member, floatx, data=None, **options):
     with precision(floatx):
         keras.backend.clear_session()
         found = []
-        for divisor in (255.0, *(float(np.nextafter(np.float32(255), np.float32(limit))) for limit in (0, 512))):
+        for divisor in (255.0, 255 * (1 - 1e-6), 255 * (1 + 1e-6)):
             changed = type(content)(*(replace(part, divisor=divisor) for part in parts))
             (outcome,), (context,) = alone(objective(data=changed, **options), [member], number)
             found.append({**outcome, "curve": [value for _, value in context.curve]})
