@@ -8,7 +8,7 @@ grid      the 54 points of ``conf/mnist_grid.yaml`` on ``local[2]``: seconds fro
           result, cold (a new session and new worker processes) and warm (after a search of the same kind with other
           seeds); the tutorial's loop, ``Model.fit`` in two processes, on a sample of the points; and the CPU seconds of
           the trial processes beside what the arithmetic alone would take, by the rate of a matrix product
-search    the default searcher, on the same space and on one of the same ranges without steps: seconds to the best
+search    the default searcher, in workers that have trained a group of 8, on the same space and on one of the same ranges without steps: seconds to the best
           accuracy that both ways reach, medians of some seeds
 large     models that are too large to gain: seconds of a search with and without fusing
 
@@ -266,9 +266,7 @@ def measure_search(
     clocks: dict[str, list[Clock]] = {}
     for fuse in WAYS:
         with stage() as executor:
-            search(
-                executor, fuse, SEED - 1, epochs, "random", 8, space
-            )  # the first group compiles more than later ones
+            search(executor, fuse, SEED - 1, epochs, "random", 8, space)
             clocks[fuse] = [search(executor, fuse, seed, epochs, "evolution", n_trials, space).clock for seed in seeds]
     targets = [min(clock.best for clock in pair) for pair in zip(*clocks.values(), strict=True)]
     to_equal = {

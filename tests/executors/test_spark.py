@@ -177,7 +177,7 @@ def test_a_bad_chunksize_is_refused(spark):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds acknowledgements back")
-def test_acknowledging_at_once_leaves_descriptors_as_they_are(monkeypatch):
+def test_acknowledging_at_once_leaves_descriptors_as_they_are():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
         connection.settimeout(None)
         # Where a mapped function has set this, each new socket object unblocks what it stands for.
@@ -194,9 +194,11 @@ def test_acknowledging_at_once_leaves_descriptors_as_they_are(monkeypatch):
 def test_an_empty_task_after_a_default_timeout_was_set_ends_well(spark):
     with SparkExecutor(spark) as executor:
         list(executor.map(socket.setdefaulttimeout, [5.0] * 8))
-        assert list(executor.map(abs, range(-20, 0))) == list(range(20, 0, -1))
-        assert [executor.submit(abs, -n).result(timeout=60) for n in range(4)] == list(range(4))
-        list(executor.map(socket.setdefaulttimeout, [None] * 8))
+        try:
+            assert list(executor.map(abs, range(-20, 0))) == list(range(20, 0, -1))
+            assert [executor.submit(abs, -n).result(timeout=60) for n in range(4)] == list(range(4))
+        finally:
+            list(executor.map(socket.setdefaulttimeout, [None] * 8))
 
 
 def test_the_jvm_of_a_local_session_has_one_compiler(spark):
