@@ -8,8 +8,8 @@ grid      the 54 points of ``conf/mnist_grid.yaml`` on ``local[2]``: seconds fro
           result, cold (a new session and new worker processes) and warm (after a search of the same kind with other
           seeds); the tutorial's loop, ``Model.fit`` in two processes, on a sample of the points; and the CPU seconds of
           the trial processes beside what the arithmetic alone would take, by the rate of a matrix product
-search    the default searcher, in workers that have trained a group of 8, on the same space and on one of the same ranges without steps: seconds to the best
-          accuracy that both ways reach, medians of some seeds
+search    the default searcher, on the same space and on one of the same ranges without steps: seconds to the best
+          accuracy that both ways reach, medians of some seeds; in workers that have trained some trials before
 large     models that are too large to gain: seconds of a search with and without fusing
 
 In `large` ways take turns. A loop's seconds are those of the sample, for each trial, times 54 over two processes.
