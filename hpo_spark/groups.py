@@ -46,8 +46,9 @@ logger = logging.getLogger(__name__)
 
 Known = Callable[[], Sequence[Sequence[float]]]
 
-# Trials that a searcher which learns proposes at once, at first; and later, as a share of those that have ended.
-_FIRST_GROUP = 6
+# Trials that a searcher which learns proposes at once: before it has learnt anything; and later, also as a share of
+# those that have ended.
+_FIRST_GROUP, _LATER_GROUP = 5, 3
 _SHARE_OF_ENDED = 0.25
 # Of a task's memory limit, what the members of a group may need: the libraries and the data need the rest.
 _SHARE_OF_LIMIT = 0.5
@@ -106,7 +107,8 @@ class Groups:
             return self._wave
         if not learns:
             return self.fuse.max_group
-        return min(self.fuse.max_group, max(_FIRST_GROUP, int(_SHARE_OF_ENDED * n_ended)))
+        size = max(_LATER_GROUP, int(_SHARE_OF_ENDED * n_ended)) if n_ended else _FIRST_GROUP
+        return min(self.fuse.max_group, size)
 
     def form(self, trials: Sequence[Trial], n_free: int) -> list[list[Trial]]:
         """Put trials that can be trained together into groups, and the others each into one of its own.

@@ -22,7 +22,9 @@ from hpo_spark import (
     Study,
     TrialState,
 )
+from hpo_spark.groups import Groups
 from hpo_spark.journal import read_record
+from hpo_spark.objectives.evaluate import Evaluation
 from hpo_spark.report.slots import rows_of
 
 SPACE = SearchSpace(x=Float(0, 1), kind=Choice(["a", "b"]))
@@ -115,6 +117,13 @@ def test_max_group_and_memory_bound_a_group(two):
     assert max(together(run(two, Heavy(), fuse={"memory_mb": 500}))) == 5
     with ProcessExecutor(1, memory_mb=800) as small:
         assert max(together(run(small, Heavy()))) == 4
+
+
+def test_searchers_that_learn_are_asked_for_few_trials_at_once(two):
+    evaluation = Evaluation(Squares(), 1, {}, keeps_models=False)
+    groups = Groups(two, evaluation, Fuse(max_group=20), None, {"x": 0.5, "kind": "a"})
+    assert [groups.size(True, n_ended) for n_ended in (0, 1, 15, 16, 40, 400)] == [5, 3, 3, 4, 10, 20]
+    assert groups.size(False, 0) == 20
 
 
 def test_a_member_that_fails_is_alone_in_it(two):
@@ -245,18 +254,44 @@ def test_cancelling_a_member_costs_the_others_nothing(tmp_path):
     assert {trial.metrics["together"] for trial in others} == {1}
 
 
-def test_only_the_best_member_sends_its_model(tmp_path):
-    class Modelled(Squares):
-        def evaluate_one(self, params, context, n):
-            value = params["x"] ** 2
-            if context.keeps_model(value):
-                context.keep_model(b"model of %d" % context.number)
-            return {"value": value, "together": n}
+class Modelled(Squares):
+    """Keeps models of members that no member beats, as far as it is told."""
 
+    def evaluate_one(self, params, context, n):
+        value = params["x"] ** 2 + context.seed % 1000 * 1e-3
+        if n == 1 and context.keeps_model(value):
+            context.keep_model(b"model of %d among 1" % context.number)
+        return {"value": value, "together": n}
+
+    def evaluate_many(self, params_list, contexts):
+        outcomes = super().evaluate_many(params_list, contexts)
+        pairs = [*zip(contexts, outcomes, strict=True)]
+        leaders = [pair for pair in pairs if pair[0].keeps_model(pair[1]["value"])]
+        for context, outcome in leaders:
+            if context.keeps_model(outcome["value"]):
+                context.keep_model(b"model of %d among %d" % (context.number, outcome["together"]))
+        return outcomes
+
+
+def test_only_the_best_member_sends_its_model(tmp_path):
     result = Study(SPACE, Modelled(), "random", "minimize", 1, tmp_path).run(SerialExecutor(), 12)
     assert result.trials[0].group is not None
-    best = result.best_trial
-    assert [path.read_bytes() for path in (tmp_path / "best").glob("model*")] == [b"model of %d" % best.number]
+    assert result.best_model == kept_of(result.best_trial)
+    assert len(list((tmp_path / "best").glob("model*"))) == 1
+
+
+def kept_of(trial):
+    return b"model of %d among %d" % (trial.number, trial.metrics["together"])
+
+
+def test_the_model_of_the_repeat_that_counts_is_kept_and_not_made_again():
+    companies = set()
+    for seed in range(6):
+        study = Study(SPACE, Modelled(), "random", "minimize", seed, confirm={"top_k": 4, "repeats": 3})
+        best = (result := study.run(SerialExecutor(), 12)).best_trial
+        assert result.best_model == kept_of(best)
+        companies.add(best.metrics["together"])
+    assert max(companies) > 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hpo_spark.fused.mlp import Mlps
 from hpo_spark.fused.stack import Stack
 from hpo_spark.fused.stacked import Stacked
 from hpo_spark.fused.stand_in import is_known
-from hpo_spark.keras_state import forget_models
+from hpo_spark.keras_state import forget_models, spare_kernels
 from hpo_spark.objectives.callbacks import make_callbacks
 from hpo_spark.objectives.context import Context
 from hpo_spark.objectives.mlp import build_model
@@ -107,7 +107,8 @@ def evaluate_many(
     """
     if any(context.checkpoint is not None for context in contexts):
         raise CannotFuse("a trial that goes on from a checkpoint is trained alone")
-    forget_models()
+    spares_kernels = not family_of(objective).draws and not _runs_code_of_user(objective)
+    forget_models(spares_kernels)
     outcomes: dict[int, dict[str, Any] | BaseException] = {}
     groups: dict[Hashable, list[Candidate]] = defaultdict(list)
     for number, (own, context) in enumerate(zip(params, contexts, strict=True)):
@@ -142,8 +143,15 @@ def evaluate_many(
         outcomes |= _outcomes(objective, trained)
         _keep(objective, [(one, end) for one, end in trained if end.stack is not None], outcomes)
     finally:
-        forget_models()
+        forget_models(spares_kernels)
+        if spares_kernels:
+            spare_kernels()
     return [outcomes[number] for number in range(len(params))]
+
+
+def _runs_code_of_user(objective: KerasObjective) -> bool:
+    """Whether functions of the user's run in a group's task, which may draw random numbers."""
+    return objective.data.recipe.where == "process" or not all(isinstance(one, Mapping) for one in objective.callbacks)
 
 
 def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: Stack) -> list[Finished]:
@@ -187,7 +195,7 @@ def _keep(
     trained: Sequence[tuple[Candidate, Finished]],
     outcomes: Mapping[int, dict[str, Any] | BaseException],
 ) -> None:
-    """Keep checkpoints, and the models that may lead when their turn comes."""
+    """Keep checkpoints, and models: of members that lead when their turn comes, those that no later member beats."""
     states: dict[int, list[list[Any]]] = {}
 
     def state(end: Finished) -> list[Any]:
@@ -200,8 +208,9 @@ def _keep(
     for one, end, _ in ended:
         if one.context.keeps_checkpoint and objective.may_go_on(one.work.dataset):
             one.context.keep_checkpoint(one.work.epochs, dump_state(state(end)))
-    for one, end, outcome in ended:
-        if one.context.keeps_model(outcome["value"]):
+    leaders = [those for those in ended if those[0].context.keeps_model(those[2]["value"])]
+    for one, end, outcome in leaders:
+        if one.context.keeps_model(outcome["value"]):  # all leaders are known by now
             model = _built(objective, one)
             model.optimizer.build(model.trainable_variables)
             for variable, value in zip(state_variables(model), state(end), strict=True):
@@ -211,8 +220,8 @@ def _keep(
 
 
 def _built(objective: KerasObjective, candidate: Candidate) -> Any:
-    """A candidate's model as it begins."""
-    model = objective.model_of(candidate.params, candidate.context)
+    """A candidate's model with all its variables."""
+    model = family_of(objective).model(objective, candidate)
     if not all(layer.built for layer in model._flatten_layers()):
         Program(model).build(candidate.work.dataset.train)
     return model

@@ -38,7 +38,13 @@ class Candidate:
 
 
 class Family(Protocol):
-    """A kind of models that can be trained together."""
+    """A kind of models that can be trained together.
+
+    Attributes:
+        draws: Whether its models may draw random numbers in TensorFlow that count what was drawn before.
+    """
+
+    draws: bool
 
     def why_alone(self, objective: KerasObjective, params: Params) -> str | None:
         """Why a configuration must be trained alone; None where its params do not say so. Needs no TensorFlow."""
@@ -59,3 +65,6 @@ class Family(Protocol):
         Raises:
             CannotFuse: If none can be trained with any other.
         """
+
+    def model(self, objective: KerasObjective, candidate: Candidate) -> Any:
+        """A Keras model of a candidate's, compiled, whatever its variables hold."""

@@ -1,23 +1,19 @@
 """Where the weights of many perceptrons lie in the tensors of one program.
 
 The first layers, which have nearly all the weights of a small model, lie side by side without padding: one matrix with
-a row for each unit of each member. What follows is padded to the widest layer of any member, a matrix for each, so that
-a batched product serves all. Activations are stored as units by batch rows, so that both halves are taken apart and put
-together by whole rows.
+a row for each unit of each member. What follows is padded to one width for all layers of all members, a matrix for
+each, so that a batched product serves all; a member passes by the layers that it has not. Activations are stored as
+units by batch rows, so that both halves are taken apart and put together by whole rows.
 
-    first   (units of all members, inputs + 1)   a unit's weights and, last, its bias; a member of no hidden layer has
-                                                 its outputs here
-    rest    (members, numbers)                   for each further hidden layer its kernel, U x U, and bias, U; then the
-                                                 output's, O x U and O; zero where a member is narrower or shallower
-
-Members are ordered twice: in *storage* by the rule that updates their weights, so that a rule has whole rows; in the
-*network* from the deepest to the shallowest, so that a layer has whole members and no gate.
+    first   (rows, inputs + 1)   a unit's weights and, last, its bias; a member of no hidden layer has its outputs here
+    rest    (members, numbers)   for each further hidden layer its kernel, U x U, and bias, U; then the output's, O x U
+                                 and O; zero where a member is narrower or shallower
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,10 +21,81 @@ import numpy as np
 
 from hpo_spark.objectives.mlp import Perceptron
 
-__all__ = ["Layout", "Weights"]
+__all__ = ["Layout", "Room", "Weights"]
 
 # Kernel (inputs, units) and bias (units,) of each dense layer, as Keras has them.
 Weights = list[tuple[Any, Any]]
+
+# What narrow layers are rounded up to in a room with some to spare, which costs next to nothing; and what they are.
+_WIDTH, _NARROW = 16, 32
+
+
+@dataclass(frozen=True)
+class Room:
+    """How large the tensors of a group are; what no member needs of them is zero.
+
+    Attributes:
+        rows: Of ``first``.
+        members: Rows of ``rest``.
+        width: Units that a hidden layer is padded to.
+        n_layers: Hidden layers.
+    """
+
+    rows: int
+    members: int
+    width: int
+    n_layers: int
+
+    @classmethod
+    def of(cls, models: Sequence[Perceptron], n_outputs: int) -> Room:
+        """What some models need."""
+        return cls(
+            rows=sum(_first_width(model, n_outputs) for model in models),
+            members=len(models),
+            width=max((units for model in models for units in model.units), default=0),
+            n_layers=max(len(model.units) for model in models),
+        )
+
+    def rounded(self) -> Room:
+        """One with some to spare, which similar groups have too: some eighth of the rows, a quarter of the members."""
+        rows = _up(self.rows, max(8, _power_below(self.rows / 8)))
+        members = _up(self.members, _power_below(self.members / 4))
+        width = _up(self.width, _WIDTH) if self.width <= _NARROW else self.width
+        return Room(rows, members, width, self.n_layers)
+
+    def with_layers(self, n_layers: int) -> Room:
+        """One that has so many."""
+        return replace(self, n_layers=n_layers, width=max(self.width, _WIDTH) if n_layers else self.width)
+
+    def holds(self, other: Room) -> bool:
+        """Whether there is room for what needs another."""
+        pairs = ((self.rows, other.rows), (self.members, other.members), (self.width, other.width))
+        return all(own >= its for own, its in pairs) and self.n_layers >= other.n_layers
+
+    def rest_sizes(self, n_outputs: int) -> list[int]:
+        """Numbers of a member's row in ``rest``, piece by piece: kernel and bias of a layer after the other."""
+        if not self.n_layers:
+            return []
+        width = self.width
+        return [width * width, width] * (self.n_layers - 1) + [n_outputs * width, n_outputs]
+
+    def n_numbers(self, n_inputs: int, n_outputs: int) -> int:
+        """Weights in all."""
+        return self.rows * (n_inputs + 1) + self.members * sum(self.rest_sizes(n_outputs))
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _power_below(size: float) -> int:
+    """The largest power of two that is not above a size, 1 or more."""
+    return 1 << max(0, int(size).bit_length() - 1)
+
+
+def _first_width(model: Perceptron, n_outputs: int) -> int:
+    """Rows of a member in ``first``."""
+    return model.units[0] if model.units else n_outputs
 
 
 @dataclass(frozen=True)
@@ -36,39 +103,28 @@ class Layout:
     """The places of some members.
 
     Attributes:
-        members: In their order in storage.
+        members: In their order in the tensors.
         n_inputs: Numbers of a row of the data.
         n_outputs: Of a model.
+        room: Theirs, or a larger one.
     """
 
     members: tuple[Perceptron, ...]
     n_inputs: int
     n_outputs: int
+    room: Room
 
     @cached_property
     def depths(self) -> Any:
-        """Hidden layers of each member."""
-        return np.array([len(member.units) for member in self.members])
-
-    @cached_property
-    def by_depth(self) -> Any:
-        """The members in the order of the network, by their numbers in storage."""
-        return np.argsort(-self.depths, kind="stable")
-
-    @cached_property
-    def n_layers(self) -> int:
-        """Hidden layers of the deepest member."""
-        return int(self.depths.max())
-
-    @cached_property
-    def width(self) -> int:
-        """Units of the widest hidden layer, 0 where there is none."""
-        return max((units for member in self.members for units in member.units), default=0)
+        """Hidden layers of each member, ``(room for members,)``: 0 where there is none."""
+        depths = np.zeros(self.room.members, int)
+        depths[: len(self.members)] = [len(member.units) for member in self.members]
+        return depths
 
     @cached_property
     def first_widths(self) -> Any:
         """Rows of each member in ``first``."""
-        return np.array([member.units[0] if member.units else self.n_outputs for member in self.members])
+        return np.array([_first_width(member, self.n_outputs) for member in self.members])
 
     @cached_property
     def first_ends(self) -> Any:
@@ -77,50 +133,35 @@ class Layout:
 
     @cached_property
     def rest_sizes(self) -> list[int]:
-        """Numbers of a member's row in ``rest``, piece by piece: kernel and bias of a layer after the other."""
-        if not self.n_layers:
-            return []
-        width, outputs = self.width, self.n_outputs
-        return [width * width, width] * (self.n_layers - 1) + [outputs * width, outputs]
+        """Those of the room."""
+        return self.room.rest_sizes(self.n_outputs)
 
-    def n_members_of_depth(self, depth: int) -> int:
-        """How many members have so many hidden layers, or more."""
-        return int(np.sum(self.depths >= depth))
+    def packing(self, deep: bool) -> tuple[Any, Any]:
+        """Which rows of the first layers' output belong to which member, and back.
 
-    @cached_property
-    def packing(self) -> tuple[Any, Any]:
-        """Which rows of the first layer's output are the units of members in the network, and back.
+        Args:
+            deep: For members with hidden layers, whose rows are units; else for those without, whose rows are outputs.
 
         Returns:
-            For each unit of each member with hidden layers, padded to the width, its row in ``first``, and the number
-            of rows where it is padding; for each row in ``first`` its place among these, and their number where the
-            row is the output of a member without hidden layers.
+            For each place of each member, of ``width`` or ``n_outputs`` places, its row in ``first``, or ``rows`` where
+            it has none; for each row its place, or the number of places where it is none of these.
         """
-        starts = self.first_ends - self.first_widths
-        n_rows = int(self.first_ends[-1])
-        deep = [number for number in self.by_depth if self.depths[number]]
-        units = np.arange(self.width)
-        places = [
-            np.where(units < self.first_widths[number], starts[number] + units, n_rows).astype(np.int32)
-            for number in deep
-        ]
-        there = np.concatenate(places) if places else np.zeros(0, np.int32)
-        back = np.full(n_rows + 1, len(there), np.int32)
+        room = self.room
+        per_member = room.width if deep else self.n_outputs
+        places = np.full((room.members, per_member), room.rows, np.int32)
+        for number, end in enumerate(self.first_ends):
+            if bool(self.depths[number]) == deep:
+                width = self.first_widths[number]
+                places[number, :width] = np.arange(end - width, end)
+        there = places.ravel()
+        back = np.full(room.rows + 1, len(there), np.int32)
         back[there] = np.arange(len(there), dtype=np.int32)
-        back[n_rows] = len(there)
-        return there, back[:n_rows]
-
-    @cached_property
-    def direct(self) -> Any:
-        """The rows in ``first`` that are outputs of members without hidden layers, in the order of the network."""
-        flat = [number for number in self.by_depth if not self.depths[number]]
-        ends = [range(self.first_ends[number] - self.n_outputs, self.first_ends[number]) for number in flat]
-        return np.array([row for rows in ends for row in rows], np.int32)
+        return there, back[: room.rows]
 
     def pack(self, weights: Sequence[Weights], dtype: str) -> tuple[Any, Any]:
         """Put weights of all members into ``first`` and ``rest``."""
-        first = np.empty((int(self.first_ends[-1]), self.n_inputs + 1), dtype)
-        rest = np.zeros((len(self.members), sum(self.rest_sizes)), dtype)
+        first = np.zeros((self.room.rows, self.n_inputs + 1), dtype)
+        rest = np.zeros((self.room.members, sum(self.rest_sizes)), dtype)
         for number, ((kernel, bias), *others) in enumerate(weights):
             rows = first[self._rows(number)]
             rows[:, :-1], rows[:, -1] = kernel.T, bias
@@ -141,7 +182,7 @@ class Layout:
         """Views of a member's kernels and biases in its row of ``rest``."""
         if not self.depths[number]:
             return []
-        member, width = self.members[number], self.width
+        member, width = self.members[number], self.room.width
         pieces = np.split(row, np.cumsum(self.rest_sizes)[:-1])
         kernels = [*(piece.reshape(width, width) for piece in pieces[:-2:2]), pieces[-2].reshape(-1, width)]
         biases = pieces[1::2]

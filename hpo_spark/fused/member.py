@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.fused.layout import Weights
-from hpo_spark.fused.rules import n_slots, rules_of, slots_of_keras
+from hpo_spark.fused.rules import slots_of_keras
 from hpo_spark.objectives.mlp import Perceptron, hidden_layers, output_layer
+from hpo_spark.seeds import seeded
 
 __all__ = ["Member"]
 
@@ -23,14 +24,14 @@ class Member:
         model: What its params say.
         rate: Its learning rate, which may have been changed since.
         weights: Of its dense layers.
-        slots: What its rule keeps of each weight.
+        slots: What rules keep of each weight (`hpo_spark.fused.rules.n_slots`); what its own has not means nothing.
         generators: For each of its layers, the state that the generator of a dropout begins with; None for a dense one.
     """
 
     model: Perceptron
     rate: float
     weights: Weights
-    slots: tuple[Weights, ...]
+    slots: tuple[Weights, Weights]
     generators: tuple[Any, ...]
 
     @classmethod
@@ -41,11 +42,12 @@ class Member:
         """
         import keras
 
-        keras.utils.set_random_seed(seed)
+        with seeded(seed % 2**32):  # not by Keras: TensorFlow would forget its kernels
+            layers = [*hidden_layers(model), output_layer(model, dataset)]
         weights: Weights = []
         generators: list[Any] = []
         n_inputs = int(np.prod(dataset.input_shape, dtype=int))
-        for layer in [*hidden_layers(model), output_layer(model, dataset)]:
+        for layer in layers:
             if isinstance(layer, keras.layers.Dense):
                 kernel = layer.kernel_initializer((n_inputs, layer.units), dtype=layer.variable_dtype)
                 bias = layer.bias_initializer((layer.units,), dtype=layer.variable_dtype)
@@ -54,23 +56,20 @@ class Member:
                 n_inputs = layer.units
             else:
                 generators.append(keras.ops.convert_to_numpy(layer.seed_generator.state))
-        slots = (_like(weights),) * n_slots(rules_of([model])[0].name)
-        return cls(model, model.learning_rate, weights, slots, tuple(generators))
+        return cls(model, model.learning_rate, weights, (_like(weights),) * 2, tuple(generators))
 
     def stored(self) -> list[Weights]:
         """Weights and slots as rules take them: what is a sum of steps divided by the learning rate."""
-        slots = [_times(slot, 1 / self.rate) if self._sums_steps else slot for slot in self.slots]
-        return [_times(self.weights, 1 / self.rate), *slots]
+        return self._scaled(1 / self.rate, self.weights, *self.slots)
 
     def from_stored(self, arrays: Sequence[Weights]) -> Member:
         """The same with what `stored` made of its weights and slots."""
-        weights, *slots = arrays
-        slots = [_times(slot, self.rate) if self._sums_steps else slot for slot in slots]
-        return replace(self, weights=_times(weights, self.rate), slots=tuple(slots))
+        weights, first, second = self._scaled(self.rate, *arrays)
+        return replace(self, weights=weights, slots=(first, second))
 
-    @property
-    def _sums_steps(self) -> bool:
-        return self.model.optimizer == "sgd"
+    def _scaled(self, factor: float, weights: Weights, first: Weights, second: Weights) -> list[Weights]:
+        sums_steps = self.model.optimizer == "sgd"
+        return [_times(weights, factor), _times(first, factor) if sums_steps else first, second]
 
     def variables(self, n_steps: int) -> list[Any]:
         """The variables of its model in Keras' order, after so many steps."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Params
 from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks, item_size
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.fused.perceptrons import Perceptrons
-from hpo_spark.objectives.mlp import Perceptron, n_outputs, read_params
+from hpo_spark.objectives.mlp import Perceptron, build_model, n_outputs, read_params
 
 if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
@@ -26,6 +26,8 @@ _NARROW = 32
 
 class Mlps:
     """Models of `hpo_spark.objectives.mlp.build_model`."""
+
+    draws = False
 
     def why_alone(self, objective: KerasObjective, params: Params) -> str | None:
         """Why a configuration must be trained alone."""
@@ -58,12 +60,17 @@ class Mlps:
                 those, models = zip(*pairs, strict=True)
                 contexts = [candidate.context for candidate in those]
                 seeds = [context.seed for context in contexts]
-                yield those, Perceptrons.begin(models, seeds, dataset, contexts[0].shuffle_seed, objective.jit_compile)
+                options = contexts[0].shuffle_seed, objective.jit_compile, contexts[0].deterministic
+                yield those, Perceptrons.begin(models, seeds, dataset, *options)
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """An estimate from the params and the shape of an input."""
         model = read_params(params)
         return bytes_of_perceptron(model, math.prod(input_shape), n_outputs(model, None))
+
+    def model(self, objective: KerasObjective, candidate: Candidate) -> Any:
+        """Not seeded, since TensorFlow would forget its kernels."""
+        return build_model(candidate.params, candidate.context)
 
 
 def _width_class(model: Perceptron) -> int:

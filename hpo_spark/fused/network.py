@@ -8,9 +8,11 @@ of what was not chosen is zero times something that may be infinite.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
+from hpo_spark.fused.rules import n_slots
 from hpo_spark.seeds import derive_seed
 
 __all__ = ["ELEMENTWISE", "Form", "derivative_of_loss", "dropout_seeds", "forward", "losses_and_metrics"]
@@ -27,13 +29,15 @@ ELEMENTWISE = frozenset(
 _NOT_ZERO_AT_ZERO = frozenset({"exponential", "hard_sigmoid", "log_sigmoid", "sigmoid", "softplus", "squareplus"}) | {
     "sparse_plus"
 }
+# A share this far below the best is nothing, and with a bound XLA computes shares six times as fast.
+_LEAST_EXPONENT = -80.0
 # Tells the generator of dropout from others that are seeded with the same seed.
 _DROPOUT_STREAM = 0xD205
 
 
 @dataclass(frozen=True)
 class Form:
-    """What of a group is compiled: groups of one form share a program, whatever their numbers and sizes.
+    """What of a group is traced: groups of one form share a program, whatever their numbers and sizes.
 
     Attributes:
         loss: Keras' name of it.
@@ -41,9 +45,11 @@ class Form:
         activations: Those in use, layer by layer.
         drops: Whether any member drops units, layer by layer.
         has_flat: Whether there are members without hidden layers.
-        rules: Names of the rules, in their order in storage.
+        rules: Names of the rules, in the order of their members.
         has_penalty: Whether any member has a weight of squared weights.
         floatx: Type of all floating numbers.
+        for_xla: Whether XLA compiles it; then one rule takes all members.
+        is_narrow: Whether XLA had best have products written out.
     """
 
     loss: str
@@ -54,6 +60,8 @@ class Form:
     rules: tuple[str, ...]
     has_penalty: bool
     floatx: str
+    for_xla: bool = False
+    is_narrow: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -61,9 +69,36 @@ class Form:
         return len(self.activations)
 
     @property
+    def n_activations(self) -> int:
+        """How many are computed for all members, layer by layer."""
+        return sum(map(len, self.activations))
+
+    @property
     def is_regression(self) -> bool:
         """Whether the outputs are numbers rather than classes."""
         return self.loss == "mean_squared_error"
+
+    def covers(self, other: Form) -> bool:
+        """Whether a program of this form serves a group of another that is like it."""
+        return self.joined(other) == self
+
+    def is_like(self, other: Form) -> bool:
+        """Whether groups of both forms may share a program: XLA compiles both, for data and models of one kind."""
+        kind, its = ((one.loss, one.n_outputs, one.is_narrow, one.floatx) for one in (self, other))
+        return self.for_xla and other.for_xla and kind == its
+
+    def joined(self, other: Form) -> Form:
+        """A form that covers both, where they are alike: XLA compiles none that drops units."""
+        layers = zip_longest(self.activations, other.activations, fillvalue=())
+        activations = tuple(tuple(sorted({*own, *its})) for own, its in layers)
+        return replace(
+            self,
+            activations=activations,
+            drops=(False,) * len(activations),
+            has_flat=self.has_flat or other.has_flat,
+            rules=max(self.rules, other.rules, key=lambda rules: sum(map(n_slots, rules))),
+            has_penalty=self.has_penalty or other.has_penalty,
+        )
 
 
 def dropout_seeds(shuffle_seed: int, n_layers: int) -> list[int]:
@@ -82,36 +117,51 @@ def forward(form: Form, at: Mapping[str, Any], before: Any, rest: Sequence[Any],
         form: Of the group.
         at: The group's tensors.
         before: Output of the first layers before the activation, ``(rows, batch)``.
-        rest: The pieces of ``rest``, of the members that have them, in the network's order: ``(members, numbers)``.
+        rest: The pieces of ``rest``, ``(members, numbers)`` each.
         draws: For each layer numbers in [0, 1), ``(units, batch)``, that decide what is dropped; empty to drop nothing.
 
     Returns:
-        ``(members, outputs, batch)``, in the network's order of members.
+        ``(members, outputs, batch)``.
     """
     import tensorflow as tf
 
-    width, n_batch = at["width"], tf.shape(before)[1]
-    ends = []
+    width, n_members, n_batch = at["width"], tf.shape(at["rates"])[0], tf.shape(before)[1]
+    outputs = None
     if form.n_layers:
-        hidden = _activate(form, at, 0, before)
-        hidden = _pack(hidden, at["there"], at["back"])
-        hidden = tf.reshape(hidden, (-1, width, n_batch))
-        hidden = _drop(form, at, 0, hidden, draws)
-        counts = at["n_of_depth"]
+        hidden = _pack(_activate(form, at, 0, before), at["there"], at["back"])
+        hidden = _drop(form, at, 0, tf.reshape(hidden, (n_members, width, n_batch)), draws)
         for layer in range(1, form.n_layers):
-            # Not by slices, whose gradient TensorFlow takes ten times as long for.
-            hidden, end = tf.split(hidden, [counts[layer], counts[layer - 1] - counts[layer]])
-            ends.append(end)
             kernel, bias = rest[2 * layer - 2 : 2 * layer]
-            product = tf.matmul(tf.reshape(kernel, (-1, width, width)), hidden)
-            hidden = _activate(form, at, layer, product + bias[:, :, None])
-            hidden = _drop(form, at, layer, hidden, draws)
-        hidden = tf.concat([hidden, *reversed(ends)], 0) if ends else hidden
+            product = _product(form, tf.reshape(kernel, (n_members, width, width)), hidden)
+            after = _activate(form, at, layer, product + bias[:, :, None])
+            hidden = tf.where(at[f"has_{layer}"], _drop(form, at, layer, after, draws), hidden)
         kernel, bias = rest[-2:]
-        ends = [tf.matmul(tf.reshape(kernel, (-1, form.n_outputs, width)), hidden) + bias[:, :, None]]
+        outputs = _product(form, tf.reshape(kernel, (n_members, form.n_outputs, width)), hidden) + bias[:, :, None]
     if form.has_flat:
-        ends.append(tf.reshape(tf.gather(before, at["direct"]), (-1, form.n_outputs, n_batch)))
-    return tf.concat(ends, 0) if len(ends) > 1 else ends[0]
+        direct = _pack(before, at["direct"], at["direct_back"])
+        direct = tf.reshape(direct, (n_members, form.n_outputs, n_batch))
+        outputs = direct if outputs is None else tf.where(at["is_flat"], direct, outputs)
+    return outputs
+
+
+def _product(form: Form, kernels: Any, hidden: Any) -> Any:
+    """The product for each member.
+
+    XLA multiplies by a transposed matrix member by member, which takes far longer than the arithmetic of narrow ones.
+    """
+    import tensorflow as tf
+
+    if not form.is_narrow:
+        return tf.matmul(kernels, hidden)
+
+    def product(kernels: Any, hidden: Any) -> tuple[Any, Any]:
+        def gradients(by_product: Any) -> tuple[Any, Any]:
+            by_hidden = tf.reduce_sum(kernels[:, :, :, None] * by_product[:, :, None, :], 1)
+            return tf.matmul(by_product, hidden, transpose_b=True), by_hidden
+
+        return tf.matmul(kernels, hidden), gradients
+
+    return tf.custom_gradient(product)(kernels, hidden)
 
 
 def _activate(form: Form, at: Mapping[str, Any], layer: int, values: Any) -> Any:
@@ -132,7 +182,7 @@ def _activate(form: Form, at: Mapping[str, Any], layer: int, values: Any) -> Any
 
 
 def _pack(rows: Any, there: Any, back: Any) -> Any:
-    """Rows of the first layers as those of the members, zero for padding; the gradient takes the same way back."""
+    """Rows of the first layers by members, zero for padding; the gradient takes the same way back."""
     import tensorflow as tf
 
     def gather(values: Any, places: Any) -> Any:
@@ -171,23 +221,23 @@ def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any
         difference = outputs - targets
         return tf.reduce_mean(difference * difference, 1), tf.reduce_mean(tf.abs(difference), 1), outputs
     shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
-    powers = tf.exp(shifted)
+    powers = tf.exp(tf.maximum(shifted, _LEAST_EXPONENT))
     total = tf.reduce_sum(powers, 1, keepdims=True)
     losses = tf.math.log(total[:, 0]) * tf.reduce_sum(targets, 0) - tf.reduce_sum(targets * shifted, 1)
-    shares = powers / total
-    is_right = tf.equal(_first_largest(shares, 1), _first_largest(targets, 0))
-    return losses, tf.cast(is_right, outputs.dtype), shares
+    is_sparse = form.loss == "sparse_categorical_crossentropy"
+    is_target = tf.equal(targets, 1.0 if is_sparse else tf.reduce_max(targets, 0))
+    is_right = tf.equal(_from_last(tf.equal(shifted, 0.0), 1), _from_last(is_target, 0))
+    return losses, tf.cast(is_right, outputs.dtype), powers / total
 
 
-def _first_largest(values: Any, axis: int) -> Any:
-    """What ``tf.argmax`` finds along an axis that another follows, in half the time; 0 where there are no numbers."""
+def _from_last(is_largest: Any, axis: int) -> Any:
+    """How far what ``tf.argmax`` finds is from the end of an axis that another follows; the first if there is none."""
     import tensorflow as tf
 
-    n = values.shape[axis]
-    from_last = tf.reshape(tf.range(n, 0, -1, values.dtype), (n, 1))
-    is_largest = tf.equal(values, tf.reduce_max(values, axis, keepdims=True))
-    found = tf.reduce_max(tf.cast(is_largest, values.dtype) * from_last, axis)
-    return tf.math.floormod(n - found, n)
+    n = is_largest.shape[axis]
+    from_last = tf.reshape(tf.range(n, 0, -1, tf.int32), (n, 1))
+    found = tf.reduce_max(tf.where(is_largest, from_last, 0), axis)
+    return tf.where(found > 0, found, n)
 
 
 def derivative_of_loss(form: Form, predictions: Any, targets: Any, weights: Any) -> Any:

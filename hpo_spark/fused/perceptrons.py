@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,19 +11,23 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Dataset, Part
-from hpo_spark.fused.layout import Layout, Weights
+from hpo_spark.fused.layout import Room
 from hpo_spark.fused.member import Member
 from hpo_spark.fused.network import Form, dropout_seeds
-from hpo_spark.fused.program import program_of
-from hpo_spark.fused.rules import Rule, n_slots, rules_of
-from hpo_spark.fused.tensors import Section, tensors_of
+from hpo_spark.fused.program import XlaRefused, can_compile, compiled_room, program_of
+from hpo_spark.fused.rules import Rule, common_rule, rules_of
+from hpo_spark.fused.storage import Storage, form_of, sections_of
 from hpo_spark.objectives.mlp import Perceptron, loss_and_metric, n_outputs
 from hpo_spark.objectives.program import columns_of, tensor_of
 
 __all__ = ["Perceptrons"]
 
-# XLA takes about a second to compile a group, and saves some 0.25 ms a step, however many members there are.
+logger = logging.getLogger(__name__)
+
+# XLA takes about a second to compile a program, and saves some 0.25 ms a step, however many members there are.
 _STEPS_THAT_PAY = 8_000
+# Up to this width XLA takes longer for the products of each member than for the same written out.
+_WRITTEN_OUT = 64
 
 
 class Perceptrons:
@@ -35,6 +39,7 @@ class Perceptrons:
         shuffle_seed: That of the order of batches; dropout draws from it too.
         n_steps: Steps that were taken.
         jit_compile: Whether XLA compiles it; None for where that pays.
+        deterministic: Whether the last digits must not depend on what this process has trained before.
     """
 
     def __init__(
@@ -44,21 +49,19 @@ class Perceptrons:
         shuffle_seed: int,
         n_steps: int = 0,
         jit_compile: bool | None = None,
+        deterministic: bool = False,
     ) -> None:
         self._dataset = dataset
         self._shuffle_seed = shuffle_seed
         self._n_steps = self._began = n_steps
         self._jit_compile, self._with_xla = jit_compile, bool(jit_compile)
-        rules = rules_of([member.model for member in members])
-        # The numbers of the members in the order of storage, and their places there.
-        self._order = sorted(range(len(members)), key=lambda number: (rules[number], number))
-        self._places = np.argsort(self._order)
-        self._rules = [rules[number] for number in self._order]
-        self._members = [members[number] for number in self._order]
-        models = tuple(member.model for member in self._members)
-        n_inputs = int(np.prod(dataset.input_shape, dtype=int))
-        self._layout = Layout(models, n_inputs, n_outputs(models[0], dataset))
-        self._variables = self._stored()
+        self._deterministic = deterministic
+        # As they were when they were put into storage; their numbers in its order; and it, once somebody asks for it.
+        self._members = list(members)
+        self._order = list(range(len(members)))
+        self._storage: Storage | None = None
+        # The rule of each, the form and the room of the storage.
+        self._places: tuple[Sequence[Rule], Form, Room]
 
     @classmethod
     def begin(
@@ -68,47 +71,53 @@ class Perceptrons:
         dataset: Dataset,
         shuffle_seed: int,
         jit_compile: bool | None = None,
+        deterministic: bool = False,
     ) -> Perceptrons:
         """Members as each begins alone with its seed."""
         members = [Member.begin(model, dataset, seed) for model, seed in zip(models, seeds, strict=True)]
-        return cls(members, dataset, shuffle_seed, jit_compile=jit_compile)
+        return cls(members, dataset, shuffle_seed, jit_compile=jit_compile, deterministic=deterministic)
 
     def __len__(self) -> int:
         return len(self._members)
 
     @property
     def n_weights(self) -> int:
-        """Numbers that a member learns, on average and with its padding."""
-        return int(sum(math.prod(weights.shape) for sections in self._variables for weights, *_ in sections)) // len(
-            self
-        )
+        """Numbers that a member learns, on average and padded to the widest."""
+        return self._room.n_numbers(self._n_inputs, self._n_outputs) // len(self)
 
     def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch, as `Stack.train` has it."""
         import tensorflow as tf
 
-        program = program_of(self._form, part)
-        columns = [tensor_of(column) for column in columns_of(part)]
-        seeds = dropout_seeds(self._shuffle_seed, self._layout.n_layers)
-        n_in_whole = len(order) - len(order) % batch_size
-        whole, rest = np.reshape(order[:n_in_whole], (-1, batch_size)), np.reshape(order[n_in_whole:], (1, -1))
+        rows, sizes = _batches(order, min(batch_size, len(order)))
         if self._jit_compile is None:
-            self._with_xla |= self._compiling_pays(len(whole) + n_to_come)
-        sums = []
-        for batches, with_xla in ((whole, self._with_xla), (rest, False)):
-            if batches.size:
-                numbers = (tf.constant(number, tf.int64) for number in (batches, self._n_steps))
-                of_layers = tf.constant(seeds, tf.int64, shape=(len(seeds),))
-                arguments = columns, self._tensors, self._handles, *numbers, of_layers
-                sums.append(program.train(*arguments, with_xla=with_xla))
-                self._n_steps += len(batches)
-        return self._logs(sum(values) / len(order) for values in zip(*sums, strict=True))
+            self._with_xla |= self._compiling_pays(len(rows) + n_to_come)
+        storage = self._storage
+        if self._with_xla and can_compile(self._form, part) and (storage is None or not storage.form.for_xla):
+            storage = self._move_for_xla(part, rows.shape, len(rows) + n_to_come)
+        storage = storage or self._move_for_kernels()
+        seeds = dropout_seeds(self._shuffle_seed, storage.form.n_layers)
+        try:
+            sums = program_of(storage.form, part).train(
+                [tensor_of(column) for column in columns_of(part)],
+                storage.tensors,
+                storage.handles,
+                *(tf.constant(numbers, tf.int64) for numbers in (rows, sizes, self._n_steps)),
+                tf.constant(seeds, tf.int64, shape=(len(seeds),)),
+            )
+        except XlaRefused as error:
+            logger.warning("XLA compiles no groups of this form, and they train without it: %s", error)
+            self._jit_compile = self._with_xla = False
+            self._move_for_kernels()
+            return self.train(part, order, batch_size, n_to_come)
+        self._n_steps += len(rows)
+        return self._logs(values / len(order) for values in sums)
 
     def _compiling_pays(self, n_to_come: int) -> bool:
         """Whether XLA gains more by so many steps than its compilation takes.
 
-        Where members have left, others may leave soon, and each time a smaller group is compiled: then not before it
-        would have paid already.
+        Where members have left, others may leave soon, and each time it may have to compile for a smaller group: then
+        not before that would have paid already.
         """
         is_new, n_taken = self._began == 0, self._n_steps - self._began
         return n_to_come >= _STEPS_THAT_PAY and (is_new or n_taken >= _STEPS_THAT_PAY / 2)
@@ -117,15 +126,19 @@ class Perceptrons:
         """Loss and metric of each member on a part of the data, as `train` returns them."""
         import tensorflow as tf
 
+        storage = self._storage or self._move_for_kernels()
         ends, size = tf.constant([0, len(part)], tf.int64), tf.constant(batch_size, tf.int64)
         columns = [tensor_of(column) for column in columns_of(part)]
-        return self._logs(program_of(self._form, part).evaluate(columns, self._tensors, self._handles, ends, size))
+        program = program_of(storage.form, part)
+        return self._logs(program.evaluate(columns, storage.tensors, storage.handles, ends, size))
 
     def taken(self, numbers: Sequence[int]) -> Perceptrons:
         """A stack of some members as they are now, in the order of their numbers here."""
         members = self._current()
         own = [members[number] for number in numbers]
-        return Perceptrons(own, self._dataset, self._shuffle_seed, self._n_steps, self._jit_compile)
+        return Perceptrons(
+            own, self._dataset, self._shuffle_seed, self._n_steps, self._jit_compile, self._deterministic
+        )
 
     def variables(self, numbers: Sequence[int]) -> list[list[Any]]:
         """For each of some members what Keras' ``model.variables`` would hold."""
@@ -139,7 +152,7 @@ class Perceptrons:
 
     def rate(self, number: int) -> float:
         """A member's learning rate."""
-        return float(self._members[self._places[number]].rate)
+        return self._members[number].rate
 
     def change(self, variables: Mapping[int, Sequence[Any]], rates: Mapping[int, float]) -> None:
         """Give some members other variables, in the order of `variables`, and other learning rates."""
@@ -148,108 +161,78 @@ class Perceptrons:
             members[number] = members[number].with_variables(given)
         for number, rate in rates.items():
             members[number] = replace(members[number], rate=rate)
-        self._members = [members[number] for number in self._order]
-        self._variables = self._stored()
-        self.__dict__.pop("_tensors", None)
+        self._members, is_stored, self._storage = members, self._storage is not None, None
+        if is_stored:
+            self._move(*self._places)
+
+    def _current(self) -> list[Member]:
+        """The members as they are now."""
+        if self._storage is None:
+            return [*self._members]
+        found = dict(zip(self._order, self._storage.members(), strict=True))
+        return [found[number] for number in range(len(self))]
+
+    def _move_for_kernels(self) -> Storage:
+        """Into tensors for TensorFlow's kernels."""
+        return self._move(rules_of(self._models), self._form, self._room)
+
+    def _move_for_xla(self, part: Part, batches: tuple[int, ...], n_steps: int) -> Storage | None:
+        """Into tensors that XLA has compiled a program for, or will; None where it has refused to.
+
+        Args:
+            part: What they train on.
+            batches: Shape of the numbers of rows of an epoch.
+            n_steps: Steps that they will take.
+        """
+        is_narrow = self._room.width <= _WRITTEN_OUT
+        form = replace(self._form, rules=(common_rule(self._models).name,), for_xla=True, is_narrow=is_narrow)
+        found = compiled_room(form, self._room, part, batches, n_steps, self._n_inputs, self._deterministic)
+        if found is None:
+            self._jit_compile = self._with_xla = False
+            return None
+        form, room = found
+        return self._move([Rule(form.rules[0])] * len(self), form, room)
+
+    def _move(self, rules: Sequence[Rule], form: Form, room: Room) -> Storage:
+        """Into other tensors, where the rule of each member is this."""
+        self._members, self._places = self._current(), (rules, form, room)
+        self._order = sorted(range(len(self)), key=lambda number: (rules[number], number))
+        sections = sections_of([rules[number] for number in self._order])
+        form = replace(form, rules=tuple(rule.name for rule, _ in sections))
+        members = [self._members[number] for number in self._order]
+        self._storage = Storage(members, sections, self._n_inputs, self._n_outputs, form, room)
+        return self._storage
+
+    @property
+    def _models(self) -> list[Perceptron]:
+        return [member.model for member in self._members]
 
     @cached_property
     def _form(self) -> Form:
-        import keras
-
-        layout = self._layout
-        deep = [[one for one in layout.members if len(one.units) > layer] for layer in range(layout.n_layers)]
-        return Form(
-            loss=self._loss_and_metric[0],
-            n_outputs=layout.n_outputs,
-            activations=tuple(
-                tuple(sorted({one.activations[layer] for one in deep[layer]})) for layer in range(len(deep))
-            ),
-            drops=tuple(any(one.dropouts[layer] for one in deep[layer]) for layer in range(len(deep))),
-            has_flat=not all(layout.depths),
-            rules=tuple(rule.name for rule, _ in self._sections),
-            has_penalty=any(one.l2 for one in layout.members),
-            floatx=str(keras.config.floatx()),
-        )
+        """What of them is traced, whatever their rules."""
+        return form_of(self._models, loss_and_metric(self._dataset)[0], self._n_outputs)
 
     @cached_property
-    def _loss_and_metric(self) -> tuple[str, str]:
-        return loss_and_metric(self._dataset)
+    def _room(self) -> Room:
+        return Room.of(self._models, self._n_outputs)
 
     @cached_property
-    def _sections(self) -> list[Section]:
-        """The rules in use, each with the members that follow it."""
-        rules = self._rules
-        starts = [place for place in range(len(rules)) if place == 0 or rules[place] != rules[place - 1]]
-        ends = [*starts[1:], len(rules)]
-        return [(rules[start], slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+    def _n_inputs(self) -> int:
+        return int(np.prod(self._dataset.input_shape, dtype=int))
 
     @cached_property
-    def _tensors(self) -> dict[str, Any]:
-        rates = [member.rate for member in self._members]
-        return tensors_of(self._layout, self._form, rates, self._sections)
-
-    def _rows(self, kind: int) -> list[tuple[Rule, slice]]:
-        """The rules in use, each with its rows of ``first`` (0) or of ``rest`` (1)."""
-        if kind:
-            return self._sections
-        ends = [0, *self._layout.first_ends]
-        return [(rule, slice(ends[those.start], ends[those.stop])) for rule, those in self._sections]
-
-    def _stored(self) -> list[list[list[Any]]]:
-        """Variables with weights and slots, section by section, of ``first`` and of ``rest``."""
-        stored = [member.stored() for member in self._members]
-        floatx = self._form.floatx
-        packed = [
-            self._layout.pack([one[min(index, len(one) - 1)] for one in stored], floatx)
-            for index in range(max(map(len, stored)))
-        ]
-        return [
-            [
-                [_variable(arrays[kind][rows]) for arrays in packed[: 1 + n_slots(rule.name)]]
-                for rule, rows in self._rows(kind)
-            ]
-            for kind in range(2)
-        ]
-
-    @property
-    def _handles(self) -> Any:
-        return [
-            [(weights.handle, [slot.handle for slot in slots]) for weights, *slots in sections]
-            for sections in self._variables
-        ]
-
-    def _current(self) -> list[Member]:
-        """The members as they are now, by their numbers."""
-        arrays = [[[one.numpy() for one in section] for section in sections] for sections in self._variables]
-        n_tensors = max(map(len, arrays[0]))
-        # Of a rule that keeps less than another the last stands for what it has not.
-        whole = [
-            [np.concatenate([section[min(index, len(section) - 1)] for section in sections]) for sections in arrays]
-            for index in range(n_tensors)
-        ]
-        found = []
-        for place in self._places:
-            member = self._members[place]
-            own: list[Weights] = [
-                self._layout.unpack(first, rest, int(place)) for first, rest in whole[: 1 + len(member.slots)]
-            ]
-            found.append(member.from_stored(own))
-        return found
+    def _n_outputs(self) -> int:
+        return n_outputs(self._members[0].model, self._dataset)
 
     def _logs(self, found: Iterable[Any]) -> dict[str, Any]:
-        by_number = self._layout_places
-        return {
-            name: values.numpy()[by_number]
-            for name, values in zip(("loss", self._loss_and_metric[1]), found, strict=True)
-        }
-
-    @cached_property
-    def _layout_places(self) -> Any:
-        """The place in the network of each member, by its number."""
-        return np.argsort(self._layout.by_depth)[self._places]
+        places = np.argsort(self._order)
+        names = ("loss", loss_and_metric(self._dataset)[1])
+        return {name: values.numpy()[places] for name, values in zip(names, found, strict=True)}
 
 
-def _variable(array: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.Variable(array, trainable=False)
+def _batches(order: Any, batch_size: int) -> tuple[Any, Any]:
+    """Numbers of rows, ``(steps, batch)``, the last batch filled up with its first row; and rows of each batch."""
+    n_steps = -(-len(order) // batch_size)
+    sizes = np.minimum(batch_size, len(order) - np.arange(n_steps) * batch_size)
+    filler = np.full(n_steps * batch_size - len(order), order[(n_steps - 1) * batch_size])
+    return np.concatenate([order, filler]).reshape(n_steps, batch_size), sizes

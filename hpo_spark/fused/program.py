@@ -2,29 +2,36 @@
 
 A program depends on the form of a group, not on how many members it has nor on how wide they are: all sizes are the
 tensors', so that a search traces a few programs and every later group finds one. The variables are the group's, and
-come as handles. XLA makes faster code of the same program, but for one set of sizes, and takes its time for that; it
-never lets go of what it has compiled, some 4 MB a group, until the process has grown so that another takes its place.
+come as handles. XLA makes faster code of the same program, but for one set of sizes, and takes about a second for that.
+So a group moves into tensors that were compiled for, if they are not much too large for it, and otherwise a program is
+compiled with some room to spare and for the forms that came before. XLA never lets go of what it has compiled, some 4
+MB each, until the process has grown so that another takes its place.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from hpo_spark.data import Part
+from hpo_spark.fused.layout import Room
 from hpo_spark.fused.network import Form, derivative_of_loss, forward, losses_and_metrics
-from hpo_spark.fused.rules import apply_rule, n_slots
+from hpo_spark.fused.rules import NUMBERS, apply_rule, n_slots
 from hpo_spark.fused.tensors import specs_of
 from hpo_spark.objectives.program import columns_of, stays_on_host
 
-__all__ = ["MlpProgram", "forget_mlp_programs", "program_of"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["MlpProgram", "XlaRefused", "can_compile", "compiled_room", "forget_mlp_programs", "program_of"]
 
 _MAX_KEPT = 8
+# A step takes some 2 ns for each weight, and XLA some 0.8 s to compile: so many updates of a weight may be in vain in
+# tensors that are too large; and however few the steps are, so many weights.
+_VAIN_UPDATES, _VAIN_WEIGHTS = 400_000_000, 50_000
+
+
+class XlaRefused(Exception):
+    """XLA does not compile a program; no step was taken."""
 
 
 class MlpProgram:
@@ -33,12 +40,19 @@ class MlpProgram:
     Args:
         form: Of the group.
         part: Rows like those that come.
+
+    Attributes:
+        form: Of the group.
+        rooms: For each number of rows and shape of batches the sizes of tensors that XLA has compiled it for.
+        is_refused: Whether XLA does not compile it.
     """
 
     def __init__(self, form: Form, part: Part) -> None:
         import tensorflow as tf
 
-        self._form = form
+        self.form = form
+        self.rooms: defaultdict[tuple[int, ...], set[Room]] = defaultdict(set)
+        self.is_refused = False
         self._divisor = part.divisor
         columns = columns_of(part)
         self._on_host = stays_on_host(part)
@@ -46,37 +60,38 @@ class MlpProgram:
         at, handle = specs_of(form), tf.TensorSpec((), tf.resource)
         variables = [[(handle, [handle] * n_slots(rule)) for rule in form.rules] for _ in range(2)]
         number = tf.TensorSpec((), tf.int64)
-        rows, ends = (tf.TensorSpec(shape, tf.int64) for shape in ((None, None), (2,)))
+        rows, sizes, ends = (tf.TensorSpec(shape, tf.int64) for shape in ((None, None), (None,), (2,)))
         seeds = tf.TensorSpec((len(form.activations),), tf.int64)
 
         def compiled(loop: Any, *specs: Any, with_xla: bool = False) -> Any:
             return tf.function(loop, input_signature=specs, autograph=False, jit_compile=with_xla or None)
 
-        specs = columns_spec, at, variables, rows, number, seeds
-        self._compiles = not self._on_host and not any(form.drops)
-        self._train_by = {with_xla: compiled(self._train, *specs, with_xla=with_xla) for with_xla in (False, True)}
+        specs = columns_spec, at, variables, rows, sizes, number, seeds
+        self._steps = compiled(self._train, *specs, with_xla=form.for_xla)
         self.evaluate = compiled(self._evaluate, columns_spec, at, variables, ends, number)
 
-    def train(self, *arguments: Any, with_xla: bool) -> Any:
+    def train(self, *arguments: Any) -> Any:
         """Take steps.
 
         Args:
             *arguments: The columns, the group's tensors, the handles of its variables; numbers of rows, ``(steps,
-                batch)``; steps taken before; the seed of the dropout of each layer.
-            with_xla: Whether XLA compiles the program for these sizes, where it can: it draws other random numbers, so
-                not where members drop units, nor once it has refused.
+                batch)``; how many of each batch count, ``(steps,)``; steps taken before; the seed of the dropout of
+                each layer.
 
         Returns:
             Sums over the rows of loss and metric as they were at each step, ``(members,)`` each.
+
+        Raises:
+            XlaRefused: If XLA is to compile it and does not.
         """
-        if with_xla and self._compiles:
-            try:
-                return self._train_by[True](*arguments)
-            except self._refusals() as error:  # it has taken no step
-                self._compiles = False
-                reason = error.message.partition("\n")[0]
-                logger.warning("XLA compiles no groups of this form, and they train without it: %s", reason)
-        return self._train_by[False](*arguments)
+        try:
+            return self._steps(*arguments)
+        except self._refusals() as error:
+            if not self.form.for_xla:
+                raise
+            self.is_refused = True
+            self.rooms.clear()
+            raise XlaRefused(error.message.partition("\n")[0]) from error
 
     @staticmethod
     def _refusals() -> Any:
@@ -88,58 +103,58 @@ class MlpProgram:
             *(errors.InternalError, errors.FailedPreconditionError),
         )
 
-    def _train(self, columns: Any, at: Any, variables: Any, rows: Any, first_step: Any, seeds: Any) -> Any:
+    def _train(self, columns: Any, at: Any, variables: Any, rows: Any, sizes: Any, first_step: Any, seeds: Any) -> Any:
         import tensorflow as tf
 
-        n_steps, n_batch = (tf.shape(rows, tf.int64)[axis] for axis in range(2))
+        n_steps = tf.shape(rows, tf.int64)[0]
 
-        def body(number: Any, loss: Any, metric: Any) -> list[Any]:
-            inputs, targets, weights = self._batch(columns, rows[number])
-            batch_loss, batch_metric = self._step(at, variables, inputs, targets, weights, first_step + number, seeds)
-            return [number + 1, loss + tf.cast(n_batch, loss.dtype) * batch_loss, metric + batch_metric]
+        def body(number: Any, *sums: Any) -> list[Any]:
+            # XLA wants batches of one size: the last is filled up, and what fills it counts for nothing.
+            taken = rows[number] if self.form.for_xla else rows[number, : sizes[number]]
+            batch = self._batch(columns, lambda column: tf.gather(column, taken))
+            found = self._step(at, variables, batch, sizes[number], first_step + number, seeds)
+            return [number + 1, *(total + one for total, one in zip(sums, found, strict=True))]
 
         nothing = tf.zeros_like(at["rates"][:, 0])
         start = [tf.constant(0, tf.int64), nothing, nothing]
         return tf.while_loop(lambda number, *_: number < n_steps, body, start, parallel_iterations=1)[1:]
 
-    def _step(
-        self, at: Any, variables: Any, inputs: Any, targets: Any, weights: Any, step: Any, seeds: Any
-    ) -> tuple[Any, Any]:
+    def _step(self, at: Any, variables: Any, batch: Any, n_rows: Any, step: Any, seeds: Any) -> tuple[Any, Any]:
+        """Take a step on the first rows of a batch; sums of loss and metric over them."""
         import tensorflow as tf
 
-        form = self._form
-        n_batch = tf.shape(inputs)[0]
-        draws = []
-        if any(form.drops):
-            shape = (at["width"], n_batch)
-            draws = [
-                tf.random.stateless_uniform(shape, tf.stack([seeds[layer], step]), dtype=form.floatx) if drops else None
-                for layer, drops in enumerate(form.drops)
-            ]
+        form, dtype = self.form, self.form.floatx
+        x, targets, weights = batch
+        n_batch, n_counted = tf.shape(x)[0], tf.cast(n_rows, dtype)
+        inputs = tf.concat([x if self._divisor is None else x / self._divisor, tf.ones((n_batch, 1), dtype)], 1)
+        counts = tf.cast(tf.range(tf.cast(n_batch, tf.int64)) < n_rows, dtype)
+        draws = [
+            tf.random.stateless_uniform((at["width"], n_batch), tf.stack([seeds[layer], step]), dtype=dtype)
+            if drops
+            else None
+            for layer, drops in enumerate(form.drops)
+        ]
         first, rest = self._read(at, variables)
-        before, pieces = self._first(at, first, inputs), self._pieces(at, rest)
+        products = [tf.matmul(kernels, inputs, transpose_b=True) for kernels in first]
+        before, pieces = tf.concat(products, 0) * at["row_rates"], self._pieces(at, rest)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([before, *pieces])
             outputs = forward(form, at, before, pieces, draws)
         losses, metrics, predictions = losses_and_metrics(form, outputs, targets)
-        scaled = weights / tf.cast(n_batch, form.floatx)
-        slope = derivative_of_loss(form, predictions, targets, scaled)
+        weights *= counts
+        slope = derivative_of_loss(form, predictions, targets, weights / n_counted)
         by_before, *by_pieces = tape.gradient(outputs, [before, *pieces], output_gradients=slope)
-        loss, metric = tf.reduce_sum(losses * scaled, 1), tf.reduce_sum(metrics, 1)
+        by_rest = tf.concat(by_pieces, 1) if by_pieces else None
+        self._update(at, variables, inputs, by_before, by_rest, tf.cast(step + 1, dtype))
+        loss, metric = tf.reduce_sum(losses * weights, 1), tf.reduce_sum(metrics * counts, 1)
         if form.has_penalty:
-            loss += self._penalty(at, first, rest)
-        by_rest = None
-        if by_pieces:
-            n_members = tf.shape(at["rates"])[0]
-            padded = [tf.pad(piece, [[0, n_members - tf.shape(piece)[0]], [0, 0]]) for piece in by_pieces]
-            by_rest = tf.gather(tf.concat(padded, 1), at["by_storage"])
-        self._update(at, variables, inputs, by_before, by_rest, tf.cast(step + 1, form.floatx))
+            loss += self._penalty(at, first, rest) * n_counted
         return loss, metric
 
     def _update(self, at: Any, variables: Any, inputs: Any, by_before: Any, by_rest: Any, step: Any) -> None:
         import tensorflow as tf
 
-        form = self._form
+        form = self.form
         by_before = tf.split(by_before, at["n_rows"], num=len(form.rules))
         by_rest = [None] * len(form.rules) if by_rest is None else tf.split(by_rest, at["n_members"])
         for kind, holders in enumerate(variables):
@@ -152,36 +167,39 @@ class MlpProgram:
                     gradient = by_rest[index]
                 if form.has_penalty:
                     gradient += self._read_one(weights) * at[f"penalties_{kind}_{index}"] * at[f"is_kernel_{kind}"]
-                momentum = at["momenta"][index]
-                if name == "momenta":
-                    momentum = tf.unstack(at[f"momenta_{kind}"][..., None], num=2)
-                apply_rule(name, weights, slots, gradient, step, momentum)
+                own = at["momenta"][index]
+                if name in NUMBERS:
+                    own = tf.unstack(at[f"numbers_{kind}_{index}"], num=NUMBERS[name])
+                apply_rule(name, weights, slots, gradient, step, own)
 
     def _penalty(self, at: Any, first: Sequence[Any], rest: Any) -> Any:
-        """The squared weights of each member, times its weight of them, in the network's order."""
+        """The squared weights of each member, times its weight of them."""
         import tensorflow as tf
 
         kernels = tf.concat(first, 0)[:, :-1] * at["row_rates"]
         of_rows = tf.reduce_sum(kernels * kernels, 1)
         n_members = tf.shape(at["rates"])[0]
         of_members = tf.math.unsorted_segment_sum(of_rows, at["member_of_row"], n_members)
-        if self._form.n_layers:
+        if self.form.n_layers:
             own = tf.concat(rest, 0) * at["rates"] * at["is_kernel_1"]
             of_members += tf.reduce_sum(own * own, 1)
-        return tf.gather(of_members * at["penalties"], at["by_depth"])
+        return of_members * at["penalties"]
 
     def _evaluate(self, columns: Any, at: Any, variables: Any, ends: Any, batch_size: Any) -> Any:
         """Means of loss and metric over the rows from one number to another."""
         import tensorflow as tf
 
-        form, dtype = self._form, self._form.floatx
+        form, dtype = self.form, self.form.floatx
         first, rest = self._read(at, variables)
         pieces = self._pieces(at, rest)
+        weights_of_first = tf.concat(first, 0) * at["row_rates"]
+        # There are fewer weights than inputs to divide.
+        kernels, biases = weights_of_first[:, :-1] / (self._divisor or 1.0), weights_of_first[:, -1:]
 
         def body(start: Any, loss: Any, metric: Any) -> list[Any]:
-            taken = tf.range(start, tf.minimum(start + batch_size, ends[1]))
-            inputs, targets, weights = self._batch(columns, taken)
-            outputs = forward(form, at, self._first(at, first, inputs), pieces, [])
+            stop = tf.minimum(start + batch_size, ends[1])
+            x, targets, weights = self._batch(columns, lambda column: column[start:stop])
+            outputs = forward(form, at, tf.matmul(kernels, x, transpose_b=True) + biases, pieces, [])
             losses, metrics, _ = losses_and_metrics(form, outputs, targets)
             return [start + batch_size, loss + tf.reduce_sum(losses * weights, 1), metric + tf.reduce_sum(metrics, 1)]
 
@@ -194,23 +212,20 @@ class MlpProgram:
             loss += self._penalty(at, first, rest)
         return loss, metric / n_rows
 
-    def _batch(self, columns: Sequence[Any], rows: Any) -> tuple[Any, Any, Any]:
-        """Inputs with a 1 after each row, targets as ``(outputs, batch)``, weights of the rows."""
+    def _batch(self, columns: Sequence[Any], take: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
+        """Inputs as they are kept, targets as ``(outputs, batch)``, weights of the rows."""
         import tensorflow as tf
 
-        form, dtype = self._form, self._form.floatx
+        form, dtype = self.form, self.form.floatx
         with tf.device("/CPU:0") if self._on_host else tf.name_scope("batch"):
-            x, y, *weights = (tf.gather(column, rows) for column in columns)
+            x, y, *weights = (take(column) for column in columns)
         n_batch = tf.shape(x)[0]
         x = tf.cast(tf.reshape(x, (n_batch, -1)), dtype)
-        if self._divisor is not None:
-            x /= self._divisor
-        inputs = tf.concat([x, tf.ones((n_batch, 1), dtype)], 1)
         if form.loss == "sparse_categorical_crossentropy":
             targets = tf.one_hot(tf.cast(y, tf.int32), form.n_outputs, axis=0, dtype=dtype)
         else:
             targets = tf.transpose(tf.reshape(tf.cast(y, dtype), (n_batch, form.n_outputs)))
-        return inputs, targets, tf.cast(weights[0], dtype) if weights else tf.ones((n_batch,), dtype)
+        return x, targets, tf.cast(weights[0], dtype) if weights else tf.ones((n_batch,), dtype)
 
     def _read(self, at: Any, variables: Any) -> tuple[list[Any], list[Any]]:
         first, rest = ([self._read_one(weights) for weights, _ in holders] for holders in variables)
@@ -219,43 +234,94 @@ class MlpProgram:
     def _read_one(self, handle: Any) -> Any:
         import tensorflow as tf
 
-        return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=self._form.floatx), (None, None))
-
-    def _first(self, at: Any, first: Sequence[Any], inputs: Any) -> Any:
-        """Output of the first layers before the activation."""
-        import tensorflow as tf
-
-        products = [tf.matmul(weights, inputs, transpose_b=True) for weights in first]
-        return tf.concat(products, 0) * at["row_rates"]
+        return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=self.form.floatx), (None, None))
 
     def _pieces(self, at: Any, rest: Sequence[Any]) -> list[Any]:
-        """The pieces of ``rest``, of the members that have them, in the network's order."""
+        """The pieces of ``rest``."""
         import tensorflow as tf
 
-        if not self._form.n_layers:
+        if not self.form.n_layers:
             return []
-        whole = tf.gather(tf.concat(rest, 0) * at["rates"], at["by_depth"])
-        n_layers = self._form.n_layers
-        pieces = tf.split(whole, at["rest_sizes"], axis=1, num=2 * n_layers)
-        counts = at["n_of_depth"]
-        depths = [*range(1, n_layers), 0]  # the output's piece is all members' that have hidden layers
-        return [piece[: counts[depths[index // 2]]] for index, piece in enumerate(pieces)]
+        return list(tf.split(tf.concat(rest, 0) * at["rates"], at["rest_sizes"], axis=1, num=2 * self.form.n_layers))
 
 
 _kept: OrderedDict[Any, MlpProgram] = OrderedDict()
 _lock = threading.Lock()
 
 
+def can_compile(form: Form, part: Part) -> bool:
+    """Whether XLA can make the same of a program: it draws other random numbers, and wants all data on its device."""
+    return not any(form.drops) and not stays_on_host(part)
+
+
 def program_of(form: Form, part: Part) -> MlpProgram:
     """The program for a form of group and of data: a kept one, or a new one."""
-    columns = tuple((column.shape[1:], column.dtype.str) for column in columns_of(part))
-    key = form, columns, part.divisor, part.sample_weight is not None, stays_on_host(part)
     with _lock:
-        program = _kept.pop(key, None) or MlpProgram(form, part)
-        _kept[key] = program
-        while len(_kept) > _MAX_KEPT:
-            _kept.popitem(last=False)
+        return _program(form, part)
+
+
+def _program(form: Form, part: Part) -> MlpProgram:
+    key = form, _key_of(part)
+    program = _kept.pop(key, None) or MlpProgram(form, part)
+    like = [one for one in _kept if one[0].for_xla == form.for_xla]
+    while len(like) >= _MAX_KEPT:
+        del _kept[like.pop(0)]
+    _kept[key] = program
     return program
+
+
+def compiled_room(
+    form: Form, room: Room, part: Part, batches: tuple[int, ...], n_steps: int, n_inputs: int, deterministic: bool
+) -> tuple[Form, Room] | None:
+    """The form and the sizes of the tensors that a group had best move into, for XLA; None where it refuses.
+
+    Args:
+        form: Its own.
+        room: What it needs.
+        part: What it trains on.
+        batches: Shape of the numbers of rows of an epoch.
+        n_steps: Steps that it will take.
+        n_inputs: Numbers of a row of the data.
+        deterministic: Whether the choice must not depend on what was compiled before.
+    """
+    data, shape = _key_of(part), (len(part), *batches)
+
+    def size(room: Room) -> int:
+        return room.n_numbers(n_inputs, form.n_outputs)
+
+    most = size(room) + min(size(room), _VAIN_UPDATES // max(1, n_steps), _VAIN_WEIGHTS)
+    own = room.rounded() if size(room.rounded()) <= most else room
+    with _lock:
+        others = [
+            program
+            for (_, its), program in _kept.items()
+            if its == data and program.rooms and not deterministic and form.is_like(program.form)
+        ]
+        fitting = [
+            (program.form, one)
+            for program in others
+            if program.form.covers(form)
+            for one in program.rooms.get(shape, ())
+            if one.holds(room) and size(one) <= most
+        ]
+        if fitting:
+            return min(fitting, key=lambda found: (size(found[1]), found[0].n_activations))
+        joined = form
+        for other in others:
+            wider = joined.joined(other.form)
+            if size(own.with_layers(wider.n_layers)) <= most and wider.n_activations <= 2 * form.n_activations:
+                joined = wider
+        for one in (joined, form):
+            program, needed = _program(one, part), own.with_layers(one.n_layers)
+            if not program.is_refused:
+                program.rooms[shape].add(needed)
+                return one, needed
+        return None
+
+
+def _key_of(part: Part) -> Hashable:
+    columns = tuple((column.shape[1:], column.dtype.str) for column in columns_of(part))
+    return columns, part.divisor, part.sample_weight is not None, stays_on_host(part)
 
 
 def forget_mlp_programs() -> None:

@@ -29,6 +29,8 @@ class Stacked:
     to be about the structure, and trials must have it in common.
     """
 
+    draws = True
+
     def why_alone(self, objective: KerasObjective, params: Params) -> str | None:
         """Nothing that params tell."""
         return None
@@ -76,6 +78,10 @@ class Stacked:
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """What a usual small model needs, since params do not tell: the worker sees to larger ones."""
         return bytes_of_model(_USUAL_WEIGHTS, _USUAL_WIDEST)
+
+    def model(self, objective: KerasObjective, candidate: Candidate) -> Any:
+        """As it begins, since what the user builds may draw what it is made of."""
+        return objective.model_of(candidate.params, candidate.context)
 
 
 # Layers that TensorFlow cannot vectorise, as tracing them would show after a second or two.

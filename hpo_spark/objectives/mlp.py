@@ -69,13 +69,9 @@ def build_model(params: Mapping[str, Any], context: Context | None = None) -> An
 
     perceptron = read_params(params)
     data = context.data if context is not None else None
-    model = keras.Sequential()
-    if data is not None:
-        model.add(keras.Input(data.input_shape))
-    model.add(keras.layers.Flatten())
-    for layer in hidden_layers(perceptron):
-        model.add(layer)
-    model.add(output_layer(perceptron, data))
+    layers = [] if data is None else [keras.Input(data.input_shape)]
+    layers += [keras.layers.Flatten(), *hidden_layers(perceptron), output_layer(perceptron, data)]
+    model = keras.Sequential(layers)  # one by one each would build the model anew
     loss, metric = loss_and_metric(data)
     model.compile(_optimizer(keras, perceptron), loss, metrics=[metric])
     return model

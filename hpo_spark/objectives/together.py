@@ -42,7 +42,9 @@ class Together:
             CannotFuse: If that goes for all of them.
         """
         trials = [replace(trial, attempt=trial.attempt + n_lost_attempts()) for trial in trials]
-        keeps = functools.partial(self._keeps, [*known])
+        # Which repeat of a configuration is the one that counts is not known before all have ended.
+        among_members = trials[0].repeat is None
+        keeps = functools.partial(self._keeps if among_members else self.evaluation.keeps, [*known])
         contexts = [self.evaluation.context(trial, None, keeps) for trial in trials]
         params = [{**self.evaluation.fixed, **trial.params} for trial in trials]
         started, clock = time.time(), time.perf_counter()
@@ -63,7 +65,7 @@ class Together:
         ]
 
     def _keeps(self, known: list[Sequence[float]], values: Sequence[float]) -> bool:
-        """Whether a member of these values keeps its model: unless one that came before, or a member, beats it."""
+        """Whether a member of these values keeps its model: unless an earlier trial or member beats it."""
         keeps = self.evaluation.keeps(known, values)
         if keeps:
             known.append([*values])
