@@ -65,7 +65,7 @@ class Room:
 
     def with_layers(self, n_layers: int) -> Room:
         """One that has so many."""
-        return replace(self, n_layers=n_layers, width=max(self.width, _WIDTH) if n_layers else self.width)
+        return replace(self, n_layers=n_layers, width=self.width or (_WIDTH if n_layers else 0))
 
     def holds(self, other: Room) -> bool:
         """Whether there is room for what needs another."""

@@ -27,7 +27,9 @@ __all__ = ["MlpProgram", "XlaRefused", "can_compile", "compiled_room", "forget_m
 _MAX_KEPT = 8
 # A step takes some 2 ns for each weight, and XLA some 0.8 s to compile: so many updates of a weight may be in vain in
 # tensors that are too large; and however few the steps are, so many weights.
-_VAIN_UPDATES, _VAIN_WEIGHTS = 400_000_000, 50_000
+_VAIN_UPDATES, _VAIN_WEIGHTS = 400_000_000, 25_000
+# Activations that may be computed for members that have others.
+_VAIN_ACTIVATIONS = 6
 
 
 class XlaRefused(Exception):
@@ -289,7 +291,7 @@ def compiled_room(
     def size(room: Room) -> int:
         return room.n_numbers(n_inputs, form.n_outputs)
 
-    most = size(room) + min(size(room), _VAIN_UPDATES // max(1, n_steps), _VAIN_WEIGHTS)
+    most = size(room) + min(_VAIN_UPDATES // max(1, n_steps), _VAIN_WEIGHTS)
     own = room.rounded() if size(room.rounded()) <= most else room
     with _lock:
         others = [
@@ -309,7 +311,8 @@ def compiled_room(
         joined = form
         for other in others:
             wider = joined.joined(other.form)
-            if size(own.with_layers(wider.n_layers)) <= most and wider.n_activations <= 2 * form.n_activations:
+            n_in_vain = wider.n_activations - form.n_activations
+            if size(own.with_layers(wider.n_layers)) <= most and n_in_vain <= _VAIN_ACTIVATIONS:
                 joined = wider
         for one in (joined, form):
             program, needed = _program(one, part), own.with_layers(one.n_layers)
