@@ -48,7 +48,7 @@ Known = Callable[[], Sequence[Sequence[float]]]
 
 # Trials that a searcher which learns proposes at once: before it has learnt anything; and later, also as a share of
 # those that have ended.
-_FIRST_GROUP, _LATER_GROUP = 5, 3
+_FIRST_GROUP, _LATER_GROUP = 5, 4
 _SHARE_OF_ENDED = 0.25
 # Of a task's memory limit, what the members of a group may need: the libraries and the data need the rest.
 _SHARE_OF_LIMIT = 0.5

@@ -122,7 +122,7 @@ def test_max_group_and_memory_bound_a_group(two):
 def test_searchers_that_learn_are_asked_for_few_trials_at_once(two):
     evaluation = Evaluation(Squares(), 1, {}, keeps_models=False)
     groups = Groups(two, evaluation, Fuse(max_group=20), None, {"x": 0.5, "kind": "a"})
-    assert [groups.size(True, n_ended) for n_ended in (0, 1, 15, 16, 40, 400)] == [5, 3, 3, 4, 10, 20]
+    assert [groups.size(True, n_ended) for n_ended in (0, 1, 19, 20, 40, 400)] == [5, 4, 4, 5, 10, 20]
     assert groups.size(False, 0) == 20
 
 

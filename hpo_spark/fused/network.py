@@ -7,7 +7,7 @@ of what was not chosen is zero times something that may be infinite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -159,26 +159,43 @@ def _product(form: Form, kernels: Any, hidden: Any) -> Any:
             by_hidden = tf.reduce_sum(kernels[:, :, :, None] * by_product[:, :, None, :], 1)
             return tf.matmul(by_product, hidden, transpose_b=True), by_hidden
 
-        return tf.matmul(kernels, hidden), gradients
+        return tf.reduce_sum(kernels[:, :, :, None] * hidden[:, None, :, :], 2), gradients
 
     return tf.custom_gradient(product)(kernels, hidden)
 
 
 def _activate(form: Form, at: Mapping[str, Any], layer: int, values: Any) -> Any:
     """What a layer's activations make of its values, by members or by their rows of the first layer."""
-    import keras
     import tensorflow as tf
 
     names = form.activations[layer]
     is_padded = layer > 0 and any(name in _NOT_ZERO_AT_ZERO for name in names)
     if len(names) == 1 and not is_padded and not (layer == 0 and form.has_flat):
-        return keras.activations.get(names[0])(values)
+        return _activation(form, names[0])(values)
     sum_of_all = None
     for name, mask in zip(names, tf.unstack(at[f"uses_{layer}"], len(names)), strict=True):
         safe = tf.where(mask, values, tf.zeros((), values.dtype))
-        chosen = tf.where(mask, keras.activations.get(name)(safe), tf.zeros((), values.dtype))
+        chosen = tf.where(mask, _activation(form, name)(safe), tf.zeros((), values.dtype))
         sum_of_all = chosen if sum_of_all is None else sum_of_all + chosen
     return sum_of_all
+
+
+def _activation(form: Form, name: str) -> Callable[[Any], Any]:
+    import keras
+
+    return _elu if form.for_xla and name == "elu" else keras.activations.get(name)
+
+
+def _elu(values: Any) -> Any:
+    """Keras' ``elu`` without ``expm1``, which takes XLA far longer and is more exact than the sums that follow."""
+    import tensorflow as tf
+
+    def elu(values: Any) -> tuple[Any, Any]:
+        is_linear = values > 0
+        powers = tf.exp(tf.clip_by_value(values, _LEAST_EXPONENT, 0.0))
+        return tf.where(is_linear, values, powers - 1), lambda slope: tf.where(is_linear, slope, slope * powers)
+
+    return tf.custom_gradient(elu)(values)
 
 
 def _pack(rows: Any, there: Any, back: Any) -> Any:
@@ -204,7 +221,7 @@ def _drop(form: Form, at: Mapping[str, Any], layer: int, hidden: Any, draws: Seq
     return tf.where(draws[layer] >= shares, hidden / (1 - shares), tf.zeros((), hidden.dtype))
 
 
-def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any, Any]:
+def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any]:
     """How well the outputs meet the targets.
 
     Args:
@@ -213,21 +230,28 @@ def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any
         targets: ``(outputs, batch)``; for classes as shares.
 
     Returns:
-        Losses and metrics, ``(members, batch)`` each, and predictions, of the outputs' shape.
+        Losses and metrics, ``(members, batch)`` each.
     """
     import tensorflow as tf
 
     if form.is_regression:
         difference = outputs - targets
-        return tf.reduce_mean(difference * difference, 1), tf.reduce_mean(tf.abs(difference), 1), outputs
-    shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
-    powers = tf.exp(tf.maximum(shifted, _LEAST_EXPONENT))
-    total = tf.reduce_sum(powers, 1, keepdims=True)
+        return tf.reduce_mean(difference * difference, 1), tf.reduce_mean(tf.abs(difference), 1)
+    shifted, _, total = _softmax(outputs)
     losses = tf.math.log(total[:, 0]) * tf.reduce_sum(targets, 0) - tf.reduce_sum(targets * shifted, 1)
     is_sparse = form.loss == "sparse_categorical_crossentropy"
     is_target = tf.equal(targets, 1.0 if is_sparse else tf.reduce_max(targets, 0))
     is_right = tf.equal(_from_last(tf.equal(shifted, 0.0), 1), _from_last(is_target, 0))
-    return losses, tf.cast(is_right, outputs.dtype), powers / total
+    return losses, tf.cast(is_right, outputs.dtype)
+
+
+def _softmax(outputs: Any) -> tuple[Any, Any, Any]:
+    """How far outputs are below the largest, the powers of that, and the sum of the powers."""
+    import tensorflow as tf
+
+    shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
+    powers = tf.exp(tf.maximum(shifted, _LEAST_EXPONENT))
+    return shifted, powers, tf.reduce_sum(powers, 1, keepdims=True)
 
 
 def _from_last(is_largest: Any, axis: int) -> Any:
@@ -240,18 +264,19 @@ def _from_last(is_largest: Any, axis: int) -> Any:
     return tf.where(found > 0, found, n)
 
 
-def derivative_of_loss(form: Form, predictions: Any, targets: Any, weights: Any) -> Any:
+def derivative_of_loss(form: Form, outputs: Any, targets: Any, weights: Any) -> Any:
     """The derivative of the weighted mean of the losses of a batch by the outputs.
 
     Args:
         form: Of the group.
-        predictions: As `losses_and_metrics` gives them.
-        targets: As there.
+        outputs: Of `forward`.
+        targets: As for `losses_and_metrics`.
         weights: Of the rows, divided by their number, ``(batch,)``.
     """
     import tensorflow as tf
 
     if form.is_regression:
-        return (predictions - targets) * (weights * (2 / form.n_outputs))
-    total = tf.reduce_sum(targets, 0)
-    return (predictions * total - targets) * weights
+        return (outputs - targets) * (weights * (2 / form.n_outputs))
+    _, powers, total = _softmax(outputs)
+    # Divided last: XLA computes again, for whoever needs it, what comes after a division.
+    return (powers * tf.reduce_sum(targets, 0) - targets * total) * weights / total

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # XLA takes about a second to compile a program, and saves some 0.25 ms a step, however many members there are.
 _STEPS_THAT_PAY = 8_000
 # Up to this width XLA takes longer for the products of each member than for the same written out.
-_WRITTEN_OUT = 64
+_WRITTEN_OUT = 32
 
 
 class Perceptrons:

@@ -13,7 +13,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from hpo_spark.data import Part
 from hpo_spark.fused.layout import Room
@@ -25,9 +28,12 @@ from hpo_spark.objectives.program import columns_of, stays_on_host
 __all__ = ["MlpProgram", "XlaRefused", "can_compile", "compiled_room", "forget_mlp_programs", "program_of"]
 
 _MAX_KEPT = 8
-# A step takes some 2 ns for each weight, and XLA some 0.8 s to compile: so many updates of a weight may be in vain in
-# tensors that are too large; and however few the steps are, so many weights.
-_VAIN_UPDATES, _VAIN_WEIGHTS = 400_000_000, 25_000
+# Bytes to a word: rows of bytes are gathered faster as rows of words.
+_WORD = 4
+# Seconds that a step takes for each weight, also for those that tensors are too large by, and XLA to compile a program.
+_VAIN_S, _COMPILE_S = 2.5e-9, 1.5
+# However few the steps are, tensors are not too large by more weights than this.
+_VAIN_WEIGHTS = 25_000
 # Activations that may be computed for members that have others.
 _VAIN_ACTIVATIONS = 6
 
@@ -68,15 +74,19 @@ class MlpProgram:
         def compiled(loop: Any, *specs: Any, with_xla: bool = False) -> Any:
             return tf.function(loop, input_signature=specs, autograph=False, jit_compile=with_xla or None)
 
-        specs = columns_spec, at, variables, rows, sizes, number, seeds
+        size = int(np.prod(columns[0].shape[1:]))
+        self._has_words = form.for_xla and columns[0].dtype == np.uint8 and size % _WORD == 0
+        own_spec = [tf.TensorSpec((None, size // _WORD), tf.uint32)] if self._has_words else columns_spec[:1]
+        specs = [*own_spec, *columns_spec[1:]], at, variables, rows, sizes, number, seeds
         self._steps = compiled(self._train, *specs, with_xla=form.for_xla)
         self.evaluate = compiled(self._evaluate, columns_spec, at, variables, ends, number)
 
-    def train(self, *arguments: Any) -> Any:
+    def train(self, columns: Sequence[Any], *arguments: Any) -> Any:
         """Take steps.
 
         Args:
-            *arguments: The columns, the group's tensors, the handles of its variables; numbers of rows, ``(steps,
+            columns: Of the data, as tensors.
+            *arguments: The group's tensors, the handles of its variables; numbers of rows, ``(steps,
                 batch)``; how many of each batch count, ``(steps,)``; steps taken before; the seed of the dropout of
                 each layer.
 
@@ -86,8 +96,13 @@ class MlpProgram:
         Raises:
             XlaRefused: If XLA is to compile it and does not.
         """
+        import tensorflow as tf
+
+        x, *others = columns
+        if self._has_words:
+            x = tf.bitcast(tf.reshape(x, (len(x), -1, _WORD)), tf.uint32)
         try:
-            return self._steps(*arguments)
+            return self._steps([x, *others], *arguments)
         except self._refusals() as error:
             if not self.form.for_xla:
                 raise
@@ -142,9 +157,9 @@ class MlpProgram:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([before, *pieces])
             outputs = forward(form, at, before, pieces, draws)
-        losses, metrics, predictions = losses_and_metrics(form, outputs, targets)
         weights *= counts
-        slope = derivative_of_loss(form, predictions, targets, weights / n_counted)
+        losses, metrics = losses_and_metrics(form, outputs, targets)
+        slope = derivative_of_loss(form, outputs, targets, weights / n_counted)
         by_before, *by_pieces = tape.gradient(outputs, [before, *pieces], output_gradients=slope)
         by_rest = tf.concat(by_pieces, 1) if by_pieces else None
         self._update(at, variables, inputs, by_before, by_rest, tf.cast(step + 1, dtype))
@@ -191,7 +206,8 @@ class MlpProgram:
         """Means of loss and metric over the rows from one number to another."""
         import tensorflow as tf
 
-        form, dtype = self.form, self.form.floatx
+        # TensorFlow's kernels evaluate, also where XLA trains.
+        form, dtype = replace(self.form, for_xla=False, is_narrow=False), self.form.floatx
         first, rest = self._read(at, variables)
         pieces = self._pieces(at, rest)
         weights_of_first = tf.concat(first, 0) * at["row_rates"]
@@ -202,7 +218,7 @@ class MlpProgram:
             stop = tf.minimum(start + batch_size, ends[1])
             x, targets, weights = self._batch(columns, lambda column: column[start:stop])
             outputs = forward(form, at, tf.matmul(kernels, x, transpose_b=True) + biases, pieces, [])
-            losses, metrics, _ = losses_and_metrics(form, outputs, targets)
+            losses, metrics = losses_and_metrics(form, outputs, targets)
             return [start + batch_size, loss + tf.reduce_sum(losses * weights, 1), metric + tf.reduce_sum(metrics, 1)]
 
         nothing = tf.zeros_like(at["rates"][:, 0])
@@ -221,6 +237,8 @@ class MlpProgram:
         form, dtype = self.form, self.form.floatx
         with tf.device("/CPU:0") if self._on_host else tf.name_scope("batch"):
             x, y, *weights = (take(column) for column in columns)
+        if self._has_words and x.dtype == tf.uint32:
+            x = tf.bitcast(x, tf.uint8)
         n_batch = tf.shape(x)[0]
         x = tf.cast(tf.reshape(x, (n_batch, -1)), dtype)
         if form.loss == "sparse_categorical_crossentropy":
@@ -248,6 +266,8 @@ class MlpProgram:
 
 
 _kept: OrderedDict[Any, MlpProgram] = OrderedDict()
+# For programs that are not compiled yet: seconds that groups have lost in larger tensors.
+_paid_s: defaultdict[Any, float] = defaultdict(float)
 _lock = threading.Lock()
 
 
@@ -291,35 +311,48 @@ def compiled_room(
     def size(room: Room) -> int:
         return room.n_numbers(n_inputs, form.n_outputs)
 
-    most = size(room) + min(_VAIN_UPDATES // max(1, n_steps), _VAIN_WEIGHTS)
-    own = room.rounded() if size(room.rounded()) <= most else room
+    def vain_s(one: Room) -> float:
+        return (size(one) - size(room)) * n_steps * _VAIN_S
+
+    def is_large(one: Room) -> bool:
+        return size(one) - size(room) > _VAIN_WEIGHTS or vain_s(one) > _COMPILE_S
+
+    own = room if is_large(room.rounded()) else room.rounded()
     with _lock:
         others = [
             program
             for (_, its), program in _kept.items()
             if its == data and program.rooms and not deterministic and form.is_like(program.form)
         ]
-        fitting = [
-            (program.form, one)
-            for program in others
-            if program.form.covers(form)
-            for one in program.rooms.get(shape, ())
-            if one.holds(room) and size(one) <= most
-        ]
-        if fitting:
-            return min(fitting, key=lambda found: (size(found[1]), found[0].n_activations))
         joined = form
         for other in others:
             wider = joined.joined(other.form)
             n_in_vain = wider.n_activations - form.n_activations
-            if size(own.with_layers(wider.n_layers)) <= most and n_in_vain <= _VAIN_ACTIVATIONS:
+            if not is_large(own.with_layers(wider.n_layers)) and n_in_vain <= _VAIN_ACTIVATIONS:
                 joined = wider
-        for one in (joined, form):
-            program, needed = _program(one, part), own.with_layers(one.n_layers)
-            if not program.is_refused:
-                program.rooms[shape].add(needed)
-                return one, needed
-        return None
+        fitting = [
+            (other.form, one)
+            for other in others
+            if other.form.covers(form)
+            for one in other.rooms.get(shape, ())
+            if one.holds(room) and not is_large(one)
+        ]
+        best = min(fitting, key=lambda found: (size(found[1]), found[0].n_activations), default=None)
+        programs = (_program(one, part) for one in dict.fromkeys((joined, form)))
+        program = next((one for one in programs if not one.is_refused), None)
+        if program is None:
+            return best
+        needed = own.with_layers(program.form.n_layers)
+        new = program.form, data, shape, needed
+        if best is not None:
+            # What groups have lost in larger tensors, they have paid for tensors of their own.
+            lost_s = max(0.0, vain_s(best[1]) - vain_s(needed))
+            if _paid_s[new] + lost_s <= _COMPILE_S:
+                _paid_s[new] += lost_s
+                return best
+            del _paid_s[new]
+        program.rooms[shape].add(needed)
+        return program.form, needed
 
 
 def _key_of(part: Part) -> Hashable:
@@ -331,3 +364,4 @@ def forget_mlp_programs() -> None:
     """Let go of all that is kept."""
     with _lock:
         _kept.clear()
+        _paid_s.clear()

@@ -220,7 +220,7 @@ def epochs_of_a_group(members):
     together(objective(epochs=1), members)
 
 
-def tensors_for_xla(*groups, deterministic=False):
+def tensors_for_xla(*groups, deterministic=False, n_steps=200):
     """The forms and rooms of some groups, one after the other, that XLA is to compile."""
     from hpo_spark.fused import perceptrons, program
     from hpo_spark.objectives.mlp import read_params
@@ -230,7 +230,7 @@ def tensors_for_xla(*groups, deterministic=False):
     for members in groups:
         models = [read_params(params) for params in members]
         stack = perceptrons.Perceptrons.begin(models, range(len(models)), content, 0, True, deterministic)
-        storage = stack._move_for_xla(content.train, (20, 10), 200)
+        storage = stack._move_for_xla(content.train, (20, 10), n_steps)
         found.append((storage.form, storage._layout.room))
     program.forget_mlp_programs()
     return found

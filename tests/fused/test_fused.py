@@ -205,14 +205,25 @@ def test_programs_serve_groups_of_other_sizes(pool):
 
 def test_tensors_that_xla_has_compiled_for_serve_groups_that_are_not_much_smaller(pool):
     large, other, small = MLPS[:4], MLPS[:3], [{**MLPS[2], "hidden_units": units} for units in (9, 10)]
-    huge = [{"hidden_layers": 3, "hidden_units": 40}] * 9
+    huge = [{"hidden_layers": 3, "hidden_units": 32}] * 12
     found = in_trial_process(pool, fusings.tensors_for_xla, large, other, small, huge, large)
     assert found[0] == found[1] == found[2] == found[4] != found[3]
     form, room = found[3]
     assert form.covers(found[0][0])  # also what came before
-    assert room.rows >= 9 * 40 and room.members >= 9
+    assert room.rows >= 12 * 32 and room.members >= 12
     alone = in_trial_process(pool, fusings.tensors_for_xla, large, other, small, huge, large, deterministic=True)
     assert alone[0] == alone[4] and len({alone[1], alone[2], alone[3], alone[4]}) == 4
+
+
+def test_groups_get_tensors_of_their_own_once_they_have_lost_as_much_in_larger_ones(pool):
+    member = {"hidden_layers": 3, "hidden_units": 16}
+    large, small = [member] * 4, [member] * 2
+    (_, wide), (_, narrow) = in_trial_process(pool, fusings.tensors_for_xla, large, small, deterministic=True)
+    n_in_vain = wide.n_numbers(6, 4) - narrow.n_numbers(6, 4)
+    for n_seconds, n_shared in ((0.4, 3), (1.0, 1), (2.0, 0)):  # of 1.5 for a compilation
+        n_steps = int(n_seconds / (n_in_vain * 2.5e-9))
+        found = in_trial_process(pool, fusings.tensors_for_xla, large, *[small] * 4, n_steps=n_steps)
+        assert [room for _, room in found] == [wide] * (1 + n_shared) + [narrow] * (4 - n_shared)
 
 
 @pytest.mark.parametrize(
