@@ -26,16 +26,9 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpo_spark import output
 from hpo_spark.confirm import Confirm, Confirmed, confirmed, missing, origin_of
-from hpo_spark.errors import (
-    ExecutorLost,
-    StorageError,
-    TaskCancelled,
-    TaskNotPicklable,
-    TaskTimeout,
-    WorkerCrashed,
-)
+from hpo_spark.endings import redacted, without_result
+from hpo_spark.errors import StorageError, TaskNotPicklable, WorkerCrashed
 from hpo_spark.executors.base import cancel_task, slots_of, watch_size, window_of
 from hpo_spark.executors.outcome import report_of
 from hpo_spark.executors.serial import SerialExecutor
@@ -44,14 +37,13 @@ from hpo_spark.groups import Groups, RunAlone, with_company, without_torn
 from hpo_spark.midway import Midway
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.parts import TrialTasks
-from hpo_spark.redaction import redact, redact_all
 from hpo_spark.results.leaders import Leaders
 from hpo_spark.searchers.ahead import Ahead
 from hpo_spark.searchers.base import Proposal, Searcher
 from hpo_spark.seeds import derive_seed
 from hpo_spark.space import Params, SearchSpace
 from hpo_spark.stopping import Limits, LimitWatch
-from hpo_spark.trial import INTERRUPTED, Trial, TrialState
+from hpo_spark.trial import Trial, TrialState
 
 __all__ = ["Listener", "Runner"]
 
@@ -635,35 +627,7 @@ class Runner:
     def _unfinished(self, trial: Trial, error: BaseException) -> Evaluated:
         """The trial of a task that came back without one."""
         trial = replace(trial, curve=self._midway.curve_of(trial))
-        report = report_of(error)
-        if report is not None:
-            trial = replace(
-                trial,
-                host=report.host,
-                started=report.started,
-                seconds=report.seconds / (trial.group[1] if trial.group else 1),
-                spans=[list(span) for span in report.spans],
-                attempt=trial.attempt + report.n_lost,
-            )
-        if isinstance(error, ExecutorLost):
-            trial = replace(trial, attempt=trial.attempt + error.n_attempts - 1)
-        # A signal may have gone to the workers too, or have taken their cluster away.
-        is_swept_away = self._is_ending and isinstance(error, WorkerCrashed | ExecutorLost | BrokenExecutor)
-        if trial.number in self._cancelled or is_swept_away or isinstance(error, CancelledError | TaskCancelled):
-            text = "Cancelled." if trial.number in self._cancelled else INTERRUPTED
-            return Evaluated(replace(trial, state=TrialState.CANCELLED, error=text))
-        state = TrialState.FAILED
-        if isinstance(error, TaskTimeout):
-            state = TrialState.TIMED_OUT
-        elif isinstance(error, WorkerCrashed | ExecutorLost):
-            state = TrialState.CRASHED
-        text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        if error.__cause__ is not None and state is TrialState.FAILED:
-            text += f"\n{error.__cause__}"
-        printed = report.output if report else ""
-        if (tail := output.end_of(printed)) and tail not in text:
-            text += f"\n\nThe end of its output:\n{tail}\n"
-        return Evaluated(replace(trial, state=state, error=text), None, printed)
+        return without_result(trial, error, trial.number in self._cancelled, self._is_ending)
 
     def _submit_again(self) -> None:
         """Run what an earlier part of the search did not finish; unless that has reached a limit since.
@@ -716,7 +680,7 @@ class Runner:
 
     def _settle(self, evaluated: Evaluated) -> None:
         """A trial has ended: record it and deal with it, in deterministic mode once its turn has come."""
-        evaluated = _redacted(evaluated)
+        evaluated = redacted(evaluated)
         self._listener.on_result(evaluated)
         if self._lookahead is None:
             self._conclude(evaluated)
@@ -793,15 +757,3 @@ class Runner:
 def _counts(trial: Trial) -> bool:
     """Whether it is one of the trials that `max_trials` is about."""
     return trial.origin != _KNOWN and trial.repeat is None
-
-
-def _redacted(evaluated: Evaluated) -> Evaluated:
-    """What came back without the secrets that its texts may hold, such as the password in a URL that an error names."""
-    trial, problem = evaluated.trial, evaluated.model_problem
-    error = None if trial.error is None else redact(trial.error)
-    return replace(
-        evaluated,
-        trial=replace(trial, error=error, metrics=redact_all(trial.metrics)),
-        output=redact(evaluated.output),
-        model_problem=None if problem is None else redact(problem),
-    )

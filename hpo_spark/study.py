@@ -24,14 +24,13 @@ from hpo_spark.errors import ConfigError, StorageError
 from hpo_spark.exchange.source import Source
 from hpo_spark.executors.base import prestart, slots_of
 from hpo_spark.executors.serial import SerialExecutor
-from hpo_spark.final import identity_of, score_test_part, train_again
+from hpo_spark.final import identity_of
 from hpo_spark.fingerprint import fingerprint
 from hpo_spark.fuse import check_fuse
 from hpo_spark.journal import NAME as JOURNAL
 from hpo_spark.journal import Journal, Lease, StudyRecord, has_journal, read_record
 from hpo_spark.known import WarmStart, read_point, read_warm_start
 from hpo_spark.midway import Midway
-from hpo_spark.models import MAX_RETURNED_BYTES, Models
 from hpo_spark.objectives.evaluate import Evaluated, Evaluation
 from hpo_spark.pickling import large_captures
 from hpo_spark.pruners import Pruner
@@ -58,6 +57,7 @@ from hpo_spark.study_options import (
 from hpo_spark.tracking import Outcome, StudyFacts, Tracking, TrackingChoice, make_trackers
 from hpo_spark.trial import Trial
 from hpo_spark.versions import versions
+from hpo_spark.winner import Winner
 
 __all__ = ["Callback", "Study"]
 
@@ -224,15 +224,12 @@ class Study:
         self._is_open = False
         self._journal: Journal | None = None
         self._folder: RunFolder | None = None
-        self._models = Models(self.out)
+        self._winner = Winner(self.name, objective, self.fixed, self.seed, self.out, self.keep_models)
         self._midway: Midway | None = None
         self._tracking = Tracking(make_trackers(tracking))
         self._draws = report
         self._id = secrets.token_hex(8)
         self._began = time.time()
-        self._says_what_was_left = True
-        self._refit: dict[str, Any] | None = None
-        self._tested: dict[str, Any] | None = None
         self._is_finished = self._has_lost_folder = False
 
     @property
@@ -386,7 +383,7 @@ class Study:
                 self.directions,
                 deterministic=self._lookahead is not None,
                 keeps_models=self.keep_models > 0,
-                place=self._models.place,
+                place=self._winner.models.place,
                 midway=self._midway.place,
                 full_fidelity=self.searcher.full_fidelity,
             )
@@ -567,7 +564,7 @@ class Study:
         else:
             for trial in taught.trials:
                 self.searcher.tell(trial)
-        self._take_up_models(past, runner)
+        self._winner.take_up(past, runner)
         if self._midway is not None:
             attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
             self._midway.open(runner.trials, attempts)
@@ -591,30 +588,6 @@ class Study:
         except ConfigError as error:
             logger.warning("%s: the search begins without a warm start. %s", self.out, error)
             return _NOTHING
-
-    def _take_up_models(self, past: StudyRecord | None, runner: Runner) -> None:
-        """Find the models of trials that have ended, and renew ``best/``: its driver may have died before it did so."""
-        attempts = {} if past is None else {trial.number: trial.attempt for trial in past.ended}
-        if past is not None:
-            self._tested = past.tested
-            if past.refit is not None and past.refit.get("best") == identity_of(runner.best):
-                self._refit = past.refit
-            if past.refit is not None and past.refit.get("by") == "study":  # it made up for a model that was missing
-                attempts[past.refit["trial"]] = past.refit["attempt"]
-        self._models.open(attempts)
-        self._models.settle([trial.number for trial in runner.trials], self._keepers(runner))
-        if runner.best is not None and self._refit is None:
-            self._promote(runner.best)
-
-    def _keepers(self, runner: Runner) -> list[int]:
-        """Numbers of the ended trials whose models are kept: those of all repeats, until the winner is known."""
-        chosen = [one.trial for one in runner.confirmed[:1]] or runner.repeats
-        return [trial.number for trial in (*runner.leaders.trials[: self.keep_models], *chosen)]
-
-    def _promote(self, trial: Trial) -> None:
-        """Have ``best/`` show the best trial."""
-        if self._folder is not None:
-            self._folder.write_best(trial, self.fixed, self._models.name_of(trial.number))
 
     def _open_journal(self, out: Storage, description: Mapping[str, Any], slots: int) -> StudyRecord | None:
         """Open the journal; what it says already, or None where the study is new."""
@@ -645,7 +618,7 @@ class Study:
             "versions": versions(),
             "slots": slots,
         }
-        self._folder = RunFolder(out)
+        self._folder = self._winner.folder = RunFolder(out)
         self._journal = journal = Journal(out, past.check)
         self._folder.write_study(description)
         if goes_on:
@@ -676,7 +649,7 @@ class Study:
 
     def _close(self) -> None:
         if self._is_ours:
-            self._models.close()
+            self._winner.models.close()
         if self._midway is not None:
             self._midway.close(self._is_finished, self._is_ours and not self._has_lost_folder)
         if self._journal is not None:
@@ -694,7 +667,7 @@ class Study:
             # Before the record: a trial that has ended has its model, or never will.
             trial = evaluated.trial
             is_wanted = trial.repeat is not None or self._runner.leaders.accept(trial)
-            self._models.receive(trial, evaluated.sent, is_wanted)
+            self._winner.models.receive(trial, evaluated.sent, is_wanted)
         if self._midway is not None:
             self._midway.receive(evaluated.trial, evaluated.checkpoint)
         if self._journal is not None:
@@ -713,30 +686,12 @@ class Study:
         trial = evaluated.trial
         if self._folder is not None and self._is_ours:
             self._folder.write_log(trial, evaluated.output)
-        if is_best:
-            self._refit = None
         if self._runner is not None and self._is_ours:
-            keepers = self._keepers(self._runner)
-            if is_best:
-                self._promote(trial)
-            self._models.settle([trial.number], keepers)
-            if trial.number in keepers and self._models.problem_of(trial.number):
-                self._say_what_was_left(trial)
+            self._winner.end(trial, is_best, self._runner)
             self._tracking.add(trial)
         if self._midway is not None and self._is_ours:
             self._midway.end(trial, _drained(self.searcher.outdated))
         self._tell("on_trial_end", trial)
-
-    def _say_what_was_left(self, trial: Trial) -> None:
-        """Say once that models do not reach the run folder, and what can be done."""
-        if self._says_what_was_left:
-            self._says_what_was_left = False
-            logger.warning(
-                "trial %d leads, and its model was left behind: %s. A model of more than %g MB is written by its "
-                "worker: have --out lie on a file system that all workers share, or give a URL such as "
-                "s3://bucket/folder; or train the best configuration again after the search: hpo-spark refit %s",
-                trial.number, self._models.problem_of(trial.number), MAX_RETURNED_BYTES / 1e6, self.out,
-            )  # fmt: skip
 
     @property
     def _is_ours(self) -> bool:
@@ -747,7 +702,8 @@ class Study:
         self, executor: Executor, runner: Runner, evaluation: Evaluation, broken: Exception | None = None
     ) -> Result:
         """Write the result first without its test metrics, which a signal may prevent, and then with them."""
-        self._crown(runner)
+        if self._is_ours:
+            self._winner.crown(runner)
         state = "finished" if runner.best else "failed"
         if broken is not None:
             # What breaks around the search is mended, and the search goes on; nothing of it has failed.
@@ -771,11 +727,11 @@ class Study:
             slot_seconds=runner.slot_seconds(seconds),
             objective_names=objective_names(self.describe()),
         )
-        result = self._with_models(result, runner.best)
+        result = self._winner.described(result, runner.best)
         self._write(result)
         if state == "finished" and runner.best is not None:
-            result = self._with_refit(result, executor, evaluation, runner.best)
-            result = self._with_test(result, executor, evaluation.objective, runner.best)
+            result = self._winner.trained(result, executor, evaluation, runner.best, self._journal_refit)
+            result = self._winner.tested(result, executor, evaluation.objective, runner.best)
             self._write(result)
         if self._journal is not None:
             self._journal_notes()
@@ -789,116 +745,13 @@ class Study:
         )
         return result
 
-    def _crown(self, runner: Runner) -> None:
-        """Have ``best/`` show the winner of the repeats, and let go of the others' models.
-
-        Where repeats are missing, it shows the search's best, whatever it showed when an earlier part of it had ended.
-        """
-        if not runner.repeats or runner.best is None or not self._is_ours:
-            return
-        if self._refit is not None and self._refit.get("best") != identity_of(runner.best):
-            self._refit = None
-        if self._refit is None:
-            self._promote(runner.best)
-        self._models.settle([trial.number for trial in runner.repeats], self._keepers(runner))
+    def _journal_refit(self, refit: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.refit(refit)
 
     def _write(self, result: Result) -> None:
         if self._folder is not None and self._is_ours:
             self._folder.write_result(result)
-
-    def _with_models(self, result: Result, best: Trial | None) -> Result:
-        """The result with the models that were kept, and what is known of the best one."""
-        if best is None:
-            return replace(result, models=self._models.kept())
-        name = self._models.name_of(best.number)
-        if self._refit is not None and self._folder is not None:
-            name = self._folder.best_model()
-        test = {}
-        if self._tested is not None and self._tested["best"] == identity_of(best):
-            test = self._tested["test"]
-        if self._refit is not None:
-            test = self._refit.get("test") or test
-        return replace(
-            result, models=self._models.kept(name), refit=self._refit, test=test, model_error=self._why_none(best)
-        )
-
-    def _why_none(self, best: Trial) -> str | None:
-        """Why the best model is missing; None where it is there, or there is to be none."""
-        if self._refit is not None or self._models.has(best.number) or not self.keep_models:
-            return None
-        remedy = "" if self.out is None else f"; train it again with: hpo-spark refit {self.out}"
-        if (problem := self._models.problem_of(best.number)) is not None:
-            return f"the model of trial {best.number} was left behind: {problem}{remedy}"
-        if getattr(self.objective, "test", None) is None:
-            return None
-        if _is_given(best):
-            return f"the value of trial {best.number} was given, and no trial trained it{remedy}"
-        return f"trial {best.number} has left no model{remedy}"
-
-    def _with_refit(self, result: Result, executor: Executor, evaluation: Evaluation, best: Trial) -> Result:
-        """The result with a model in the place of one that was never trained, since the best value was given.
-
-        Or of one that was let go of, when an earlier end of the search had another winner.
-        """
-        trains_models = getattr(self.objective, "test", None) is not None and self.keep_models
-        is_let_go = best.repeat is not None and self._models.problem_of(best.number) is None
-        is_missing = _is_given(best) or is_let_go
-        if not trains_models or not is_missing or self._models.has(best.number) or self._refit is not None:
-            return result
-        reason = f"the value of trial {best.number} was given, and no trial trained it"
-        if is_let_go:
-            reason = f"the model of trial {best.number} was not kept when the search had ended before"
-        logger.info("study %s: %s: it is trained now", self.name, reason)
-        try:
-            evaluated = train_again(executor, evaluation, best)
-        except KeyboardInterrupt:
-            return replace(result, model_error=f"{reason}; training it now was interrupted")
-        except Exception as error:
-            why = redact(f"{reason}, and training it now failed: {type(error).__name__}: {error}")
-            logger.warning("study %s: %s", self.name, why)
-            return replace(result, model_error=why)
-        trial = evaluated.trial
-        self._models.receive(trial, evaluated.sent, is_wanted=True)
-        if not self._models.has(trial.number):
-            why = redact(trial.reason or self._models.problem_of(trial.number) or "it kept no model")
-            logger.warning("study %s: %s, and training it now left no model: %s", self.name, reason, why)
-            return replace(result, model_error=f"{reason}, and training it now left no model: {why}")
-        self._refit = {
-            "by": "study",
-            "reason": reason,
-            "trial": trial.number,
-            "attempt": trial.attempt,
-            "value": trial.value,
-            "values": trial.values,
-            "metrics": redact_all(trial.metrics),
-            "full": False,
-            "best": identity_of(best),
-        }
-        self._promote(best)
-        if self._journal is not None:
-            self._journal.refit(self._refit)
-        return self._with_models(result, best)
-
-    def _with_test(self, result: Result, executor: Executor, objective: Any, best: Trial) -> Result:
-        """The result with the best model's metrics on the test part: the one time that it is touched."""
-        test = getattr(objective, "test", None)
-        if test is None or result.test:
-            return result
-        if result.models.best is None and not self._models.has(best.number):
-            return replace(result, test_error=result.model_error or "no model is kept")
-        params = {**self.fixed, **best.params}
-        model = result.models.best or best.number
-        try:
-            scores = score_test_part(executor, test, result.models, model, self._models.place, params, self.seed)
-        except KeyboardInterrupt:
-            return replace(result, test_error="interrupted")
-        except Exception as error:
-            reason = redact(f"{type(error).__name__}: {error}")
-            logger.warning("the test part was not evaluated: %s", reason)
-            return replace(result, test_error=reason)
-        if scores is None:
-            return replace(result, test_error="the model's file has gone")
-        return replace(result, test=scores)
 
     def _draw(self) -> None:
         """Write the report, before the trackers are told that the search has ended."""
@@ -927,8 +780,3 @@ def _drained(numbers: deque[int]) -> list[int]:
         while True:
             drained.append(numbers.popleft())
     return drained
-
-
-def _is_given(trial: Trial) -> bool:
-    """Whether a trial's value was given, and it never ran."""
-    return trial.seconds is None and bool(trial.values)
