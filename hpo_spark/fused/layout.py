@@ -21,13 +21,14 @@ import numpy as np
 
 from hpo_spark.objectives.mlp import Perceptron
 
-__all__ = ["Layout", "Room", "Weights"]
+__all__ = ["NARROW", "Layout", "Room", "Weights"]
 
 # Kernel (inputs, units) and bias (units,) of each dense layer, as Keras has them.
 Weights = list[tuple[Any, Any]]
 
-# What narrow layers are rounded up to in a room with some to spare, which costs next to nothing; and what they are.
-_WIDTH, _NARROW = 16, 32
+# What narrow layers are rounded up to in a room with some to spare; and up to where they are narrow, so that padding
+# costs little, and XLA takes longer for the products of each member than for the same written out.
+_WIDTH, NARROW = 16, 32
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Room:
         """One with some to spare, which similar groups have too: some eighth of the rows, a quarter of the members."""
         rows = _up(self.rows, max(8, _power_below(self.rows / 8)))
         members = _up(self.members, _power_below(self.members / 4))
-        width = _up(self.width, _WIDTH) if self.width <= _NARROW else self.width
+        width = _up(self.width, _WIDTH) if self.width <= NARROW else self.width
         return Room(rows, members, width, self.n_layers)
 
     def with_layers(self, n_layers: int) -> Room:

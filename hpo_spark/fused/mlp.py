@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Params
+from hpo_spark.fused.layout import NARROW
 from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks, item_size
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.fused.perceptrons import Perceptrons
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
 
 __all__ = ["Mlps"]
-
-# Members are padded to the widest hidden layer among them: up to this width that costs little, and above it members
-# are put together with those of the same power of two.
-_NARROW = 32
 
 
 class Mlps:
@@ -74,6 +71,9 @@ class Mlps:
 
 
 def _width_class(model: Perceptron) -> int:
-    """0 for narrow ones, and the power of two that the widest layer needs for others."""
+    """0 for narrow ones, and the power of two that the widest layer needs for others.
+
+    Members are padded to the widest hidden layer among them.
+    """
     widest = max((0, *model.units))
-    return 0 if widest <= _NARROW else (widest - 1).bit_length()
+    return 0 if widest <= NARROW else (widest - 1).bit_length()

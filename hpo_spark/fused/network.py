@@ -147,7 +147,8 @@ def forward(form: Form, at: Mapping[str, Any], before: Any, rest: Sequence[Any],
 def _product(form: Form, kernels: Any, hidden: Any) -> Any:
     """The product for each member.
 
-    XLA multiplies by a transposed matrix member by member, which takes far longer than the arithmetic of narrow ones.
+    XLA multiplies matrices member by member, which takes longer than the arithmetic of narrow ones. But sums over the
+    last axis take it even longer, so that the derivative by the kernels is a product of matrices.
     """
     import tensorflow as tf
 
@@ -191,9 +192,9 @@ def _elu(values: Any) -> Any:
     import tensorflow as tf
 
     def elu(values: Any) -> tuple[Any, Any]:
-        is_linear = values > 0
+        is_curved = values <= 0  # what is no number stays so
         powers = tf.exp(tf.clip_by_value(values, _LEAST_EXPONENT, 0.0))
-        return tf.where(is_linear, values, powers - 1), lambda slope: tf.where(is_linear, slope, slope * powers)
+        return tf.where(is_curved, powers - 1, values), lambda slope: tf.where(is_curved, slope * powers, slope)
 
     return tf.custom_gradient(elu)(values)
 
@@ -221,7 +222,7 @@ def _drop(form: Form, at: Mapping[str, Any], layer: int, hidden: Any, draws: Seq
     return tf.where(draws[layer] >= shares, hidden / (1 - shares), tf.zeros((), hidden.dtype))
 
 
-def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any]:
+def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any, Any]:
     """How well the outputs meet the targets.
 
     Args:
@@ -230,28 +231,21 @@ def losses_and_metrics(form: Form, outputs: Any, targets: Any) -> tuple[Any, Any
         targets: ``(outputs, batch)``; for classes as shares.
 
     Returns:
-        Losses and metrics, ``(members, batch)`` each.
+        Losses and metrics, ``(members, batch)`` each, and what `derivative_of_loss` takes of the outputs.
     """
     import tensorflow as tf
 
     if form.is_regression:
         difference = outputs - targets
-        return tf.reduce_mean(difference * difference, 1), tf.reduce_mean(tf.abs(difference), 1)
-    shifted, _, total = _softmax(outputs)
+        return tf.reduce_mean(difference * difference, 1), tf.reduce_mean(tf.abs(difference), 1), difference
+    shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
+    powers = tf.exp(tf.maximum(shifted, _LEAST_EXPONENT))
+    total = tf.reduce_sum(powers, 1, keepdims=True)
     losses = tf.math.log(total[:, 0]) * tf.reduce_sum(targets, 0) - tf.reduce_sum(targets * shifted, 1)
     is_sparse = form.loss == "sparse_categorical_crossentropy"
     is_target = tf.equal(targets, 1.0 if is_sparse else tf.reduce_max(targets, 0))
     is_right = tf.equal(_from_last(tf.equal(shifted, 0.0), 1), _from_last(is_target, 0))
-    return losses, tf.cast(is_right, outputs.dtype)
-
-
-def _softmax(outputs: Any) -> tuple[Any, Any, Any]:
-    """How far outputs are below the largest, the powers of that, and the sum of the powers."""
-    import tensorflow as tf
-
-    shifted = outputs - tf.reduce_max(outputs, 1, keepdims=True)
-    powers = tf.exp(tf.maximum(shifted, _LEAST_EXPONENT))
-    return shifted, powers, tf.reduce_sum(powers, 1, keepdims=True)
+    return losses, tf.cast(is_right, outputs.dtype), (powers, total)
 
 
 def _from_last(is_largest: Any, axis: int) -> Any:
@@ -264,19 +258,19 @@ def _from_last(is_largest: Any, axis: int) -> Any:
     return tf.where(found > 0, found, n)
 
 
-def derivative_of_loss(form: Form, outputs: Any, targets: Any, weights: Any) -> Any:
+def derivative_of_loss(form: Form, parts: Any, targets: Any, weights: Any) -> Any:
     """The derivative of the weighted mean of the losses of a batch by the outputs.
 
     Args:
         form: Of the group.
-        outputs: Of `forward`.
-        targets: As for `losses_and_metrics`.
+        parts: As `losses_and_metrics` gives them.
+        targets: As there.
         weights: Of the rows, divided by their number, ``(batch,)``.
     """
     import tensorflow as tf
 
     if form.is_regression:
-        return (outputs - targets) * (weights * (2 / form.n_outputs))
-    _, powers, total = _softmax(outputs)
-    # Divided last: XLA computes again, for whoever needs it, what comes after a division.
+        return parts * (weights * (2 / form.n_outputs))
+    powers, total = parts
+    # Divided last: XLA computes what follows a division again for whoever needs it, but not the division.
     return (powers * tf.reduce_sum(targets, 0) - targets * total) * weights / total

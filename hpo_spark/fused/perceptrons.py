@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Dataset, Part
-from hpo_spark.fused.layout import Room
+from hpo_spark.fused.layout import NARROW, Room
 from hpo_spark.fused.member import Member
 from hpo_spark.fused.network import Form, dropout_seeds
 from hpo_spark.fused.program import XlaRefused, can_compile, compiled_room, program_of
@@ -24,10 +24,8 @@ __all__ = ["Perceptrons"]
 
 logger = logging.getLogger(__name__)
 
-# XLA takes about a second to compile a program, and saves some 0.25 ms a step, however many members there are.
+# XLA takes one or two seconds to compile a program, and saves some 0.25 ms a step, however many members there are.
 _STEPS_THAT_PAY = 8_000
-# Up to this width XLA takes longer for the products of each member than for the same written out.
-_WRITTEN_OUT = 32
 
 
 class Perceptrons:
@@ -184,7 +182,7 @@ class Perceptrons:
             batches: Shape of the numbers of rows of an epoch.
             n_steps: Steps that they will take.
         """
-        is_narrow = self._room.width <= _WRITTEN_OUT
+        is_narrow = self._room.width <= NARROW
         form = replace(self._form, rules=(common_rule(self._models).name,), for_xla=True, is_narrow=is_narrow)
         found = compiled_room(form, self._room, part, batches, n_steps, self._n_inputs, self._deterministic)
         if found is None:

@@ -2,10 +2,11 @@
 
 A program depends on the form of a group, not on how many members it has nor on how wide they are: all sizes are the
 tensors', so that a search traces a few programs and every later group finds one. The variables are the group's, and
-come as handles. XLA makes faster code of the same program, but for one set of sizes, and takes about a second for that.
-So a group moves into tensors that were compiled for, if they are not much too large for it, and otherwise a program is
-compiled with some room to spare and for the forms that came before. XLA never lets go of what it has compiled, some 4
-MB each, until the process has grown so that another takes its place.
+come as handles. XLA makes faster code of the same program, but for one set of sizes, and takes one or two seconds for
+that. So a group moves into tensors that were compiled for, if they are not much too large for it, until such groups
+have lost as much time there; otherwise a program is compiled, with some room to spare and for the forms that came
+before. XLA never lets go of what it has compiled, some 4 MB each, until the process has grown so that another takes its
+place.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MAX_KEPT = 8
 # Bytes to a word: rows of bytes are gathered faster as rows of words.
 _WORD = 4
 # Seconds that a step takes for each weight, also for those that tensors are too large by, and XLA to compile a program.
-_VAIN_S, _COMPILE_S = 2.5e-9, 1.5
+_WEIGHT_S, _COMPILE_S = 2.5e-9, 1.5
 # However few the steps are, tensors are not too large by more weights than this.
 _VAIN_WEIGHTS = 25_000
 # Activations that may be computed for members that have others.
@@ -158,8 +159,8 @@ class MlpProgram:
             tape.watch([before, *pieces])
             outputs = forward(form, at, before, pieces, draws)
         weights *= counts
-        losses, metrics = losses_and_metrics(form, outputs, targets)
-        slope = derivative_of_loss(form, outputs, targets, weights / n_counted)
+        losses, metrics, parts = losses_and_metrics(form, outputs, targets)
+        slope = derivative_of_loss(form, parts, targets, weights / n_counted)
         by_before, *by_pieces = tape.gradient(outputs, [before, *pieces], output_gradients=slope)
         by_rest = tf.concat(by_pieces, 1) if by_pieces else None
         self._update(at, variables, inputs, by_before, by_rest, tf.cast(step + 1, dtype))
@@ -218,7 +219,7 @@ class MlpProgram:
             stop = tf.minimum(start + batch_size, ends[1])
             x, targets, weights = self._batch(columns, lambda column: column[start:stop])
             outputs = forward(form, at, tf.matmul(kernels, x, transpose_b=True) + biases, pieces, [])
-            losses, metrics = losses_and_metrics(form, outputs, targets)
+            losses, metrics, _ = losses_and_metrics(form, outputs, targets)
             return [start + batch_size, loss + tf.reduce_sum(losses * weights, 1), metric + tf.reduce_sum(metrics, 1)]
 
         nothing = tf.zeros_like(at["rates"][:, 0])
@@ -266,8 +267,9 @@ class MlpProgram:
 
 
 _kept: OrderedDict[Any, MlpProgram] = OrderedDict()
-# For programs that are not compiled yet: seconds that groups have lost in larger tensors.
-_paid_s: defaultdict[Any, float] = defaultdict(float)
+# Of tensors that XLA has compiled for: seconds that groups have lost since these were too large for them, after the
+# last such group that was given its own.
+_lost_s: defaultdict[Any, float] = defaultdict(float)
 _lock = threading.Lock()
 
 
@@ -312,7 +314,7 @@ def compiled_room(
         return room.n_numbers(n_inputs, form.n_outputs)
 
     def vain_s(one: Room) -> float:
-        return (size(one) - size(room)) * n_steps * _VAIN_S
+        return (size(one) - size(room)) * n_steps * _WEIGHT_S
 
     def is_large(one: Room) -> bool:
         return size(one) - size(room) > _VAIN_WEIGHTS or vain_s(one) > _COMPILE_S
@@ -338,21 +340,24 @@ def compiled_room(
             if one.holds(room) and not is_large(one)
         ]
         best = min(fitting, key=lambda found: (size(found[1]), found[0].n_activations), default=None)
-        programs = (_program(one, part) for one in dict.fromkeys((joined, form)))
-        program = next((one for one in programs if not one.is_refused), None)
-        if program is None:
+        own_form = next((one for one in dict.fromkeys((joined, form)) if not _is_refused(one, data)), None)
+        if own_form is None:
             return best
-        needed = own.with_layers(program.form.n_layers)
-        new = program.form, data, shape, needed
+        needed = own.with_layers(own_form.n_layers)
         if best is not None:
-            # What groups have lost in larger tensors, they have paid for tensors of their own.
-            lost_s = max(0.0, vain_s(best[1]) - vain_s(needed))
-            if _paid_s[new] + lost_s <= _COMPILE_S:
-                _paid_s[new] += lost_s
+            shared = data, shape, *best
+            # As if all steps to come were taken.
+            lost_s = _lost_s[shared] + max(0.0, vain_s(best[1]) - vain_s(needed))
+            _lost_s[shared] = lost_s if lost_s <= _COMPILE_S else 0.0
+            if lost_s <= _COMPILE_S:
                 return best
-            del _paid_s[new]
-        program.rooms[shape].add(needed)
-        return program.form, needed
+        _program(own_form, part).rooms[shape].add(needed)
+        return own_form, needed
+
+
+def _is_refused(form: Form, data: Hashable) -> bool:
+    program = _kept.get((form, data))
+    return program is not None and program.is_refused
 
 
 def _key_of(part: Part) -> Hashable:
@@ -364,4 +369,4 @@ def forget_mlp_programs() -> None:
     """Let go of all that is kept."""
     with _lock:
         _kept.clear()
-        _paid_s.clear()
+        _lost_s.clear()

@@ -236,6 +236,24 @@ def tensors_for_xla(*groups, deterministic=False, n_steps=200):
     return found
 
 
+def n_programs_made(*groups):
+    """How many programs are made for such groups."""
+    from hpo_spark.fused import program
+
+    own, made = program.MlpProgram, []
+
+    def counted(form, part):
+        made.append(form)
+        return own(form, part)
+
+    program.MlpProgram = counted
+    try:
+        tensors_for_xla(*groups)
+    finally:
+        program.MlpProgram = own
+    return len(made)
+
+
 # --- models of a user's own
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpo_spark import CannotFuse, KerasObjective, ProcessExecutor
-from hpo_spark.fused import memory, why_alone
+from hpo_spark.fused import memory, program, why_alone
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.objectives.mlp import build_model
 
@@ -79,12 +79,23 @@ def test_steady_trainings_are_told_from_others(pool):
 
 @pytest.mark.parametrize("with_xla", [False, True])
 def test_members_train_as_each_alone_and_one_that_is_no_number_any_more_disturbs_nobody(pool, with_xla):
-    broken = {"hidden_layers": 2, "hidden_units": 6, "activation": "exponential", "optimizer": "sgd"}
-    members = [*MLPS, {**broken, "learning_rate": 1e6, "momentum": 0.9}]
-    *found, last = in_trial_process(pool, fusings.distances, members, "float64", with_xla=with_xla)
+    broken = {"hidden_layers": 2, "hidden_units": 6, "optimizer": "sgd", "momentum": 0.9}
+    members = [
+        *({**broken, "activation": "exponential", "learning_rate": 1e6}, *MLPS),
+        {**broken, "activation": "elu", "learning_rate": 1e200},
+    ]
+    first, *found, last = in_trial_process(pool, fusings.distances, members, "float64", with_xla=with_xla)
     assert [row for row in found if not row[0] < 1e-6] == []
-    assert last[1] != last[1]  # not a number, together as alone
-    assert last[0] < 1e-6
+    for distance, loss, _ in (first, last):
+        assert loss != loss  # not a number, together as alone
+        assert distance < 1e-6
+
+
+@pytest.mark.parametrize("data", [{}, {"kind": "shares", "weighted": True}, {"dtype": "float32"}], ids=repr)
+def test_rows_of_whole_words_are_the_same_to_xla(pool, data):
+    data = {"n_features": 8, **data}
+    found = in_trial_process(pool, fusings.distances, MLPS[:4], "float64", data, with_xla=True)
+    assert [row for row in found if not row[0] < 1e-6] == []
 
 
 @pytest.mark.parametrize("floatx", ["float32", pytest.param("float64", marks=pytest.mark.long)])
@@ -215,13 +226,20 @@ def test_tensors_that_xla_has_compiled_for_serve_groups_that_are_not_much_smalle
     assert alone[0] == alone[4] and len({alone[1], alone[2], alone[3], alone[4]}) == 4
 
 
+def test_no_program_is_made_where_another_serves(pool):
+    many = [{"hidden_layers": 2, "activation": name} for name in ("relu", "tanh", "elu", "softplus")]
+    one = [{"activation": "sigmoid"}] * 2
+    assert in_trial_process(pool, fusings.n_programs_made, many, one) == 2
+    assert in_trial_process(pool, fusings.n_programs_made, many, one, many) == 2
+
+
 def test_groups_get_tensors_of_their_own_once_they_have_lost_as_much_in_larger_ones(pool):
     member = {"hidden_layers": 3, "hidden_units": 16}
     large, small = [member] * 4, [member] * 2
     (_, wide), (_, narrow) = in_trial_process(pool, fusings.tensors_for_xla, large, small, deterministic=True)
     n_in_vain = wide.n_numbers(6, 4) - narrow.n_numbers(6, 4)
-    for n_seconds, n_shared in ((0.4, 3), (1.0, 1), (2.0, 0)):  # of 1.5 for a compilation
-        n_steps = int(n_seconds / (n_in_vain * 2.5e-9))
+    for share, n_shared in ((0.3, 3), (0.6, 1), (1.2, 0)):  # of what a compilation takes, for each group
+        n_steps = int(share * program._COMPILE_S / (n_in_vain * program._WEIGHT_S))
         found = in_trial_process(pool, fusings.tensors_for_xla, large, *[small] * 4, n_steps=n_steps)
         assert [room for _, room in found] == [wide] * (1 + n_shared) + [narrow] * (4 - n_shared)
 
