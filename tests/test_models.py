@@ -149,6 +149,7 @@ def test_early_results_keep_their_models_in_deterministic_mode(pool, tmp_path):
 PROGRAM = """\
 import os, signal, sys
 from hpo_spark import ProcessExecutor, Study
+from hpo_spark.winner import Winner
 from test_models import SPACE, trains
 
 def die(*args):
@@ -159,11 +160,11 @@ study = Study(SPACE, trains(size), "random", "maximize", 0, out=out)
 if where == "before tell":
     tell = type(study)._on_result
     def on_result(self, evaluated):
-        self._models.receive(evaluated.trial, evaluated.sent, True)
+        self._winner.models.receive(evaluated.trial, evaluated.sent, True)
         die()
     type(study)._on_result = on_result
 elif where == "before promotion":
-    type(study)._promote = die
+    Winner._promote = die
 with ProcessExecutor(1) as executor:
     study.run(executor, max_trials=6)
 """

@@ -85,7 +85,7 @@ def test_a_best_trial_whose_value_was_given_is_trained_at_the_end(pool, tmp_path
 
 def test_the_test_part_is_touched_once_however_often_a_search_goes_on(pool, tmp_path, monkeypatch):
     first = study(tmp_path).run(pool, max_trials=1)
-    monkeypatch.setattr("hpo_spark.study.score_test_part", lambda *args: pytest.fail("the test part was touched"))
+    monkeypatch.setattr("hpo_spark.winner.score_test_part", lambda *args: pytest.fail("the test part was touched"))
     assert study(tmp_path, resume=True).run(pool, max_trials=1).test == first.test
 
 

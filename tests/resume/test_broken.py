@@ -40,7 +40,7 @@ def test_a_search_whose_pool_broke_goes_on(tmp_path, mode):
         make(out, flag, mode).run(pool, 40)
     assert json.loads((out / "result.json").read_text())["state"] == "interrupted"
     before = {trial.number: trial for trial in read_record(out).ended}
-    assert 3 < len(before) < 20
+    assert len(before) > 3 and 13 not in before  # how soon the pool sees that it is broken depends on the load
     with ProcessPoolExecutor(3) as pool:
         after = make(out, flag, mode).run(pool, 40)
     assert [trial.number for trial in after.trials] == list(range(40))
