@@ -39,9 +39,10 @@ from rich.table import Table
 
 from benchmarks.goals import Goal
 from benchmarks.training import Plain
-from hpo_spark import Callback, Float, KerasObjective, ProcessExecutor, SearchSpace, SparkExecutor, Study, Trial
+from hpo_spark import Callback, Choice, Float, KerasObjective, ProcessExecutor, SearchSpace, SparkExecutor, Study, Trial
 from hpo_spark.config import read_study_file
 from hpo_spark.objectives.evaluate import Evaluation
+from hpo_spark.objectives.mlp import build_model
 from hpo_spark.session import open_session
 from hpo_spark.versions import versions
 
@@ -333,15 +334,18 @@ def measure_large(epochs: int, n_trials: int, repeats: int, goals: list[Goal]) -
     rng = np.random.default_rng(SEED)
     x = rng.normal(size=(20_000, 20)).astype(np.float32)
     y = (x @ rng.normal(size=(20, 1)) + np.sin(3 * x[:, :1])).astype(np.float32)
-    objectives = {
-        "20-256-256-1, batch 128": KerasObjective(dense_model, (x, y), epochs, 128, "val_loss"),
-        "small convolution, batch 32": KerasObjective(convolutional_model, "digits", 4 * epochs, 32, "val_loss"),
+    rate = Float(1e-4, 1e-2, log=True)
+    own = SearchSpace(rate=rate)
+    built_in = SearchSpace(hidden_layers=Choice([2]), hidden_units=Choice([256]), learning_rate=rate)
+    searches = {
+        "20-256-256-1, batch 128": (own, KerasObjective(dense_model, (x, y), epochs, 128, "val_loss")),
+        "the same, built in": (built_in, KerasObjective(build_model, (x, y), epochs, 128, "val_loss")),
+        "small convolution, batch 32": (own, KerasObjective(convolutional_model, "digits", 4 * epochs, 32, "val_loss")),
     }
     made = Table(title=f"Too large to gain: seconds of {n_trials} trials, median of {repeats}", title_justify="left")
     for header in ("model", "fuse: auto", "fuse: off", "ratio"):
         made.add_column(header, justify="left" if header == "model" else "right")
-    space = SearchSpace(rate=Float(1e-4, 1e-2, log=True))
-    for label, objective in objectives.items():
+    for label, (space, objective) in searches.items():
         seconds: dict[str, list[float]] = {fuse: [] for fuse in WAYS}
         for _ in range(repeats):
             for fuse in WAYS:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_spark.errors import CannotFuse
 from hpo_spark.fused.family import Candidate, Params
 from hpo_spark.fused.layout import NARROW
+from hpo_spark.fused.load import too_large
 from hpo_spark.fused.memory import bytes_of_perceptron, in_stacks, item_size
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.fused.perceptrons import Perceptrons
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
 
 __all__ = ["Mlps"]
+
+# With which some have gained.
+_MOST_LOAD = 12_000_000
 
 
 class Mlps:
@@ -41,7 +45,7 @@ class Mlps:
 
     def begin(
         self, objective: KerasObjective, candidates: Sequence[Candidate]
-    ) -> Iterator[tuple[Sequence[Candidate], Perceptrons]]:
+    ) -> Iterator[tuple[Sequence[Candidate], Perceptrons | CannotFuse]]:
         """A stack for each range of widths."""
         dataset = candidates[0].work.dataset
         groups: dict[int, list[tuple[Candidate, Perceptron]]] = defaultdict(list)
@@ -58,7 +62,8 @@ class Mlps:
                 contexts = [candidate.context for candidate in those]
                 seeds = [context.seed for context in contexts]
                 options = contexts[0].shuffle_seed, objective.jit_compile, contexts[0].deterministic
-                yield those, Perceptrons.begin(models, seeds, dataset, *options)
+                stack = Perceptrons.begin(models, seeds, dataset, *options)
+                yield those, too_large(stack.load(candidates[0].work.batch_size), _MOST_LOAD) or stack
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """An estimate from the params and the shape of an input."""
@@ -67,7 +72,7 @@ class Mlps:
 
     def model(self, objective: KerasObjective, candidate: Candidate) -> Any:
         """Not seeded, since TensorFlow would forget its kernels."""
-        return build_model(candidate.params, candidate.context)
+        return objective.as_asked(build_model(candidate.params, candidate.context))
 
 
 def _width_class(model: Perceptron) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -79,9 +79,9 @@ class KerasModels:
         return len(self._firsts)
 
     @property
-    def n_weights(self) -> int:
-        """Numbers that a member learns."""
-        return int(self._state.matrix.shape[1])
+    def structure(self) -> Hashable:
+        """That of all members' models."""
+        return self._structure
 
     def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch."""
@@ -94,6 +94,10 @@ class KerasModels:
         """Loss and metrics of each member on a part of the data."""
         batches = Batches(np.arange(len(part)), batch_size)
         return self._logs(self._loops(part).evaluate(self._filled(), part, batches))
+
+    def load(self, batch_size: int) -> int:
+        """What there is to do for a member at a step, as `load_of` has it."""
+        return self._template.load(batch_size)
 
     def taken(self, numbers: Sequence[int]) -> KerasModels:
         """A stack of some members as they are now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from hpo_spark.data import Dataset, Part
 from hpo_spark.fused.layout import NARROW, Room
+from hpo_spark.fused.load import load_of
 from hpo_spark.fused.member import Member
 from hpo_spark.fused.network import Form, dropout_seeds
 from hpo_spark.fused.program import XlaRefused, can_compile, compiled_room, program_of
@@ -79,9 +80,9 @@ class Perceptrons:
         return len(self._members)
 
     @property
-    def n_weights(self) -> int:
-        """Numbers that a member learns, on average and padded to the widest."""
-        return self._room.n_numbers(self._n_inputs, self._n_outputs) // len(self)
+    def structure(self) -> Hashable:
+        """Their class of width: what they gain depends on it, and on the load."""
+        return "perceptrons", self._room.width.bit_length(), self._n_outputs
 
     def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch, as `Stack.train` has it."""
@@ -129,6 +130,10 @@ class Perceptrons:
         columns = [tensor_of(column) for column in columns_of(part)]
         program = program_of(storage.form, part)
         return self._logs(program.evaluate(columns, storage.tensors, storage.handles, ends, size))
+
+    def load(self, batch_size: int) -> int:
+        """What there is to do for a member at a step, on average and padded to the widest, as `load_of` has it."""
+        return load_of(self._room.n_numbers(self._n_inputs, self._n_outputs) // len(self), batch_size)
 
     def taken(self, numbers: Sequence[int]) -> Perceptrons:
         """A stack of some members as they are now, in the order of their numbers here."""

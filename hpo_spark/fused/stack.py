@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hpo_spark.data import Part
@@ -14,8 +14,8 @@ class Stack(Protocol):
     """Several models in training, in one order, all of them at the same step. Numbers count them from 0."""
 
     @property
-    def n_weights(self) -> int:
-        """Numbers that a member learns, on average and with its padding."""
+    def structure(self) -> Hashable:
+        """What members of two stacks have in common where this is equal."""
 
     def __len__(self) -> int: ...
 
@@ -34,6 +34,9 @@ class Stack(Protocol):
 
     def evaluate(self, part: Part, batch_size: int) -> dict[str, Any]:
         """Loss and metrics of each member on a part of the data, as `train` returns them."""
+
+    def load(self, batch_size: int) -> int:
+        """What there is to do for a member at a step, on average and with its padding, as `load_of` has it."""
 
     def taken(self, numbers: Sequence[int]) -> Stack:
         """A stack of some members as they are now, in the order of their numbers here; this one stays as it is."""

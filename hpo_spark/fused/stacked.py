@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpo_spark.data import Part
 from hpo_spark.errors import CannotFuse, TrialPruned
 from hpo_spark.fused.family import Candidate, Params
+from hpo_spark.fused.load import too_large
 from hpo_spark.fused.memory import bytes_of_model, in_stacks, item_size
 from hpo_spark.fused.models import KerasModels
 from hpo_spark.fused.template import Begun, Template, begun
@@ -20,6 +21,8 @@ __all__ = ["Stacked"]
 
 # Of models that gain by company.
 _USUAL_WEIGHTS, _USUAL_WIDEST = 100_000, 1024
+# With which some have gained.
+_MOST_LOAD = 9_000_000
 
 
 class Stacked:
@@ -50,7 +53,7 @@ class Stacked:
         groups: dict[str, list[tuple[Candidate, Begun]]] = defaultdict(list)
         templates: dict[str, Template] = {}
         for candidate in candidates:
-            keras.backend.clear_session()
+            keras.backend.clear_session(free_memory=False)
             try:
                 model = objective.model_of(candidate.params, candidate.context)
             except (Exception, TrialPruned) as error:  # the others go on
@@ -62,6 +65,8 @@ class Stacked:
             except CannotFuse as error:
                 yield [candidate], error
                 continue
+            if refusal := too_large(template.load(candidate.work.batch_size), _MOST_LOAD):
+                raise refusal  # before any time is spent on the others
             templates[own.structure] = template
             groups[own.structure].append((candidate, own))
         for structure, group in groups.items():

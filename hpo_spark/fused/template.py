@@ -12,6 +12,7 @@ import numpy as np
 
 from hpo_spark.data import Part
 from hpo_spark.errors import CannotFuse
+from hpo_spark.fused.load import load_of
 from hpo_spark.fused.scalars import replaced, replaced_in_model, scalars_of_model, scalars_of_optimizer, values_of
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.structure import structure_of
@@ -111,6 +112,10 @@ class Template:
         outputs = keras.tree.flatten([getattr(layer, "output", []) for layer in self.model._flatten_layers()])
         return max((math.prod(size or 1 for size in output.shape[1:]) for output in outputs), default=0)
 
+    def load(self, batch_size: int) -> int:
+        """What there is to do at a step, as `load_of` has it."""
+        return load_of(sum(self.sizes), batch_size, _n_products(self.model))
+
     def seeds(self, shuffle_seed: int) -> list[int]:
         """A seed for each random layer: members share the numbers that these draw, whoever their company is.
 
@@ -166,3 +171,19 @@ class Template:
 
         with keras.StatelessScope(state_mapping=list(zip(self.metrics, metrics, strict=True))):
             return list(self.model.get_metrics_result().values())
+
+
+def _n_products(layer: Any, n_places: int = 1) -> int:
+    """Products for a row on the way forwards: each weight is in one for each place of the layer's input.
+
+    Args:
+        layer: A layer or a model.
+        n_places: Of the layer that it is a part of, such as time steps or pixels; lengths that vary count as 1.
+    """
+    import keras
+
+    first = next(iter(keras.tree.flatten(getattr(layer, "input", None))), None)
+    if first is not None:
+        n_places = math.prod(size or 1 for size in first.shape[1:-1])
+    own: int = sum(math.prod(variable.shape) for variable in layer._trainable_variables)
+    return own * n_places + sum(_n_products(part, n_places) for part in layer._layers)

@@ -127,8 +127,6 @@ class KerasObjective:
         model = trainer = None
         try:
             model = self.model_of(params, context)
-            if self.jit_compile is not None:
-                model.jit_compile = self.jit_compile
             callbacks = make_callbacks(self.callbacks, params, context, dataset.validation is not None)
             report = keras.callbacks.LambdaCallback(on_epoch_end=partial(self.report, context))
             trainer = Trainer(model, dataset.train)
@@ -185,6 +183,12 @@ class KerasObjective:
         keras.utils.set_random_seed(context.seed)
         model = call_with_context(self.build_model, params, context)
         _check_model(keras, model)
+        return self.as_asked(model)
+
+    def as_asked(self, model: Any) -> Any:
+        """A model that was just built, compiled by XLA or not as the objective says."""
+        if self.jit_compile is not None:
+            model.jit_compile = self.jit_compile
         return model
 
     def outcome_of(self, history: Any, callbacks: Sequence[Any]) -> dict[str, Any]:

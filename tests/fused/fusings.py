@@ -543,12 +543,54 @@ def programs_of(*groups, build_model=None):
     return counts
 
 
-def too_little_gain(members):
-    """Why models are not trained together that are large enough to be tried, where no gain suffices."""
+def tries(build_model, *groups, least_gain):
+    """Of groups one after the other, which all must gain so much: why each is refused, or None, and how often steps
+    are taken to find out, alone and together."""
+    from hpo_spark import fused
     from hpo_spark.fused import gain
 
-    threshold, gain._MIN_GAIN = gain._MIN_GAIN, 1e9
+    fused.forget_fused_programs()
+    threshold, seconds = gain._MIN_GAIN, gain._seconds
+    n_tries, found = 0, []
+
+    def counting(*arguments):
+        nonlocal n_tries
+        n_tries += 1
+        return seconds(*arguments)
+
+    gain._MIN_GAIN, gain._seconds = least_gain, counting
     try:
-        return reason_against(None, members, batch_size=100)
+        for members in groups:
+            before = n_tries
+            given = refusal(build_model, members, batch_size=100, epochs=1)
+            found.append((str(given) if isinstance(given, Exception) else None, n_tries - before))
+        return found
     finally:
-        gain._MIN_GAIN = threshold
+        gain._MIN_GAIN, gain._seconds = threshold, seconds
+
+
+def dense(params, context):
+    """Layers as wide as a parameter says."""
+    import keras
+    from keras import layers
+
+    hidden = [layers.Dense(params["units"], activation="relu") for _ in range(2)]
+    model = keras.Sequential([keras.Input(context.data.input_shape), *hidden, layers.Dense(4, activation="softmax")])
+    model.compile(keras.optimizers.Adam(params["rate"]), "sparse_categorical_crossentropy")
+    return model
+
+
+def products():
+    """Products that a row takes in each of some models, and the weights of each."""
+    import keras
+    from keras import layers
+
+    from hpo_spark.fused.template import _n_products
+
+    steps, words = keras.Input((10, 20)), keras.Input((10,))
+    models = [
+        keras.Sequential([steps, layers.Dense(8)]),
+        keras.Sequential([steps, layers.Flatten(), layers.Dense(8)]),
+        keras.Sequential([words, layers.Embedding(100, 20), layers.SimpleRNN(3), layers.Dense(8)]),
+    ]
+    return [(_n_products(model), model.count_params()) for model in models]

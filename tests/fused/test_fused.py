@@ -311,10 +311,43 @@ def test_the_largest_layer_of_a_users_model_counts(pool):
     assert in_trial_process(pool, fusings.widest_layer, fusings.with_embedding, fusings.USERS[0]) == 24
 
 
-def test_large_models_are_tried_first(pool):
-    members = [{"hidden_layers": 2, "hidden_units": units} for units in (190, 200)]
-    reason = in_trial_process(pool, fusings.too_little_gain, members)
-    assert "times as fast among 2 as alone" in reason
+BUILT_IN = None
+WIDE = {
+    BUILT_IN: [{"hidden_layers": 2, "hidden_units": units} for units in (190, 195, 200)],
+    fusings.dense: [{"units": 200, "rate": rate} for rate in (0.01, 0.001, 0.0001)],
+}
+
+
+@pytest.mark.parametrize("build_model", WIDE)
+def test_large_models_are_tried_first(pool, build_model):
+    wide = WIDE[build_model]
+    (reason, n_tries), again = in_trial_process(pool, fusings.tries, build_model, wide, wide, least_gain=1e9)
+    assert "times as fast among 3 as alone" in reason and n_tries == again[1] == 2
+
+
+@pytest.mark.parametrize("build_model", WIDE)
+def test_what_has_gained_is_not_tried_again_with_more_members(pool, build_model):
+    wide = WIDE[build_model]
+    groups = wide[:2], wide[:2], wide, wide[1:]
+    found = in_trial_process(pool, fusings.tries, build_model, *groups, least_gain=0.0)
+    assert [reason for reason, _ in found] == [None] * 4
+    assert [n_tries for _, n_tries in found][:2] == [2, 0]
+    assert build_model is BUILT_IN or [n_tries for _, n_tries in found][2:] == [0, 0]
+
+
+@pytest.mark.parametrize("build_model", WIDE)
+def test_models_too_large_to_gain_are_told_by_their_size(pool, build_model):
+    own = {"hidden_layers": 2, "hidden_units": 300} if build_model is BUILT_IN else {"units": 300}
+    members = [{**own, "rate": 0.1}, {**own, "rate": 0.2}]
+    if build_model is BUILT_IN:
+        members = [{**own, "learning_rate": rate} for rate in (0.1, 0.2)]
+    ((reason, n_tries),) = in_trial_process(pool, fusings.tries, build_model, members, least_gain=0.0)
+    assert "keeps the processor busy by itself" in reason and n_tries == 0
+
+
+def test_a_weight_counts_for_each_place_that_it_is_used_at(pool):
+    found = in_trial_process(pool, fusings.products)
+    assert found == [(10 * 168, 168), (1608, 1608), (2000 + 10 * 72 + 32, 2000 + 72 + 32)]
 
 
 def test_a_key_needs_neither_models_nor_data():

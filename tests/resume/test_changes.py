@@ -345,7 +345,7 @@ def test_whoever_gives_up_asking_for_the_end_takes_that_back(tmp_path, monkeypat
     def interrupted(_):
         raise error
 
-    monkeypatch.setattr(time, "sleep", interrupted)
+    monkeypatch.setattr("hpo_spark.control.time", types.SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
     with pytest.raises(error):
         request_stop(tmp_path)
     assert storage.names("control") == []
