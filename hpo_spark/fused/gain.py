@@ -19,10 +19,10 @@ __all__ = ["check_gain", "forget_gains"]
 
 logger = logging.getLogger(__name__)
 
-# Below such a load the rest of a step takes far longer.
-_SURELY_SMALL = 4_000_000
+# Below such a load the rest of a step takes longer than what a group cannot share.
+_SURELY_SMALL = 5_000_000
 # How many times faster a member must become.
-_MIN_GAIN = 1.2
+_MIN_GAIN = 1.1
 _N_STEPS, _N_TRIES = 10, 2
 _MAX_KEPT = 256
 

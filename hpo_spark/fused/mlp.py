@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Mlps"]
 
 # With which some have gained.
-_MOST_LOAD = 12_000_000
+_MOST_LOAD = 11_000_000
 
 
 class Mlps:

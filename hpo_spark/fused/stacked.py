@@ -22,7 +22,7 @@ __all__ = ["Stacked"]
 # Of models that gain by company.
 _USUAL_WEIGHTS, _USUAL_WIDEST = 100_000, 1024
 # With which some have gained.
-_MOST_LOAD = 9_000_000
+_MOST_LOAD = 6_000_000
 
 
 class Stacked:

@@ -314,7 +314,7 @@ def test_the_largest_layer_of_a_users_model_counts(pool):
 BUILT_IN = None
 WIDE = {
     BUILT_IN: [{"hidden_layers": 2, "hidden_units": units} for units in (190, 195, 200)],
-    fusings.dense: [{"units": 200, "rate": rate} for rate in (0.01, 0.001, 0.0001)],
+    fusings.dense: [{"units": 175, "rate": rate} for rate in (0.01, 0.001, 0.0001)],
 }
 
 
