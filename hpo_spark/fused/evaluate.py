@@ -162,7 +162,7 @@ def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: St
         train = first.work.dataset.train
         weighted = replace(train, sample_weight=row_weights(train, objective.class_weight))
         model = partial(family_of(objective).model, objective, typical)
-        check_gain(stack, model, weighted, first.work.batch_size)
+        check_gain(stack, model, weighted, first.work.n_step_rows)
     trainees = [Trainee(partial(objective.report, one.context), one.callbacks) for one in candidates]
     plan = Plan(
         first.work.epochs, first.work.batch_size, first.context.shuffle_seed, class_weight=objective.class_weight

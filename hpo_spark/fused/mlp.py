@@ -63,7 +63,7 @@ class Mlps:
                 seeds = [context.seed for context in contexts]
                 options = contexts[0].shuffle_seed, objective.jit_compile, contexts[0].deterministic
                 stack = Perceptrons.begin(models, seeds, dataset, *options)
-                yield those, too_large(stack.load(candidates[0].work.batch_size), _MOST_LOAD) or stack
+                yield those, too_large(stack.load(candidates[0].work.n_step_rows), _MOST_LOAD) or stack
 
     def n_bytes(self, params: Params, input_shape: Sequence[int]) -> int:
         """An estimate from the params and the shape of an input."""

@@ -65,7 +65,7 @@ class Stacked:
             except CannotFuse as error:
                 yield [candidate], error
                 continue
-            if refusal := too_large(template.load(candidate.work.batch_size), _MOST_LOAD):
+            if refusal := too_large(template.load(candidate.work.n_step_rows), _MOST_LOAD):
                 raise refusal  # before any time is spent on the others
             templates[own.structure] = template
             groups[own.structure].append((candidate, own))

@@ -16,7 +16,7 @@ class Work:
     Attributes:
         dataset: What to train and validate on.
         epochs: Passes over its training rows.
-        batch_size: Rows to a step.
+        batch_size: Rows to a step, unless there are fewer.
         test: What to evaluate on beside; None for nothing.
     """
 
@@ -24,3 +24,8 @@ class Work:
     epochs: int
     batch_size: int
     test: Part | None
+
+    @property
+    def n_step_rows(self) -> int:
+        """Rows to a step, of data that is no stream."""
+        return min(self.batch_size, len(self.dataset.train))

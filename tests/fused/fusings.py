@@ -543,7 +543,7 @@ def programs_of(*groups, build_model=None):
     return counts
 
 
-def tries(build_model, *groups, least_gain):
+def tries(build_model, *groups, least_gain, batch_size=100):
     """Of groups one after the other, which all must gain so much: why each is refused, or None, and how often steps
     are taken to find out, alone and together."""
     from hpo_spark import fused
@@ -562,7 +562,7 @@ def tries(build_model, *groups, least_gain):
     try:
         for members in groups:
             before = n_tries
-            given = refusal(build_model, members, batch_size=100, epochs=1)
+            given = refusal(build_model, members, batch_size=batch_size, epochs=1)
             found.append((str(given) if isinstance(given, Exception) else None, n_tries - before))
         return found
     finally:

@@ -337,12 +337,18 @@ def test_what_has_gained_is_not_tried_again_with_more_members(pool, build_model)
 
 @pytest.mark.parametrize("build_model", WIDE)
 def test_models_too_large_to_gain_are_told_by_their_size(pool, build_model):
-    own = {"hidden_layers": 2, "hidden_units": 300} if build_model is BUILT_IN else {"units": 300}
-    members = [{**own, "rate": 0.1}, {**own, "rate": 0.2}]
-    if build_model is BUILT_IN:
-        members = [{**own, "learning_rate": rate} for rate in (0.1, 0.2)]
+    width = "hidden_units" if build_model is BUILT_IN else "units"
+    members = [{**member, width: 300} for member in WIDE[build_model]]
     ((reason, n_tries),) = in_trial_process(pool, fusings.tries, build_model, members, least_gain=0.0)
     assert "keeps the processor busy by itself" in reason and n_tries == 0
+
+
+@pytest.mark.parametrize("build_model", WIDE)
+def test_a_batch_is_no_larger_than_the_data(pool, build_model):
+    width = "hidden_units" if build_model is BUILT_IN else "units"
+    members = [{**member, width: 100} for member in WIDE[build_model]]
+    found = in_trial_process(pool, fusings.tries, build_model, members, least_gain=0.0, batch_size=5000)
+    assert found == [(None, 0)]
 
 
 def test_a_weight_counts_for_each_place_that_it_is_used_at(pool):
