@@ -10,23 +10,21 @@ its own, share that: their weights lie in common tensors, and a step is taken fo
                   (mlp, member, layout, tensors, storage, network, rules, program)
       stacked     any Keras model, of members that differ in rates and seeds only
                   (template, scalars, matrix, models; vectorized on TensorFlow, mapped on JAX)
-    load, gain    whether it is worth while: told from their size, or tried
+    load, gain    whether it is worth while: told from their size, or tried where no size tells
     memory        how many there is room for
 
 The idea is HFTA's (Wang et al. 2021, "Horizontally Fused Training Array", MLSys).
 """
 
 from hpo_spark.fused.evaluate import evaluate_many, fuse_bytes, fuse_key, why_alone
-from hpo_spark.fused.gain import forget_gains
 from hpo_spark.fused.models import forget_stacks
 from hpo_spark.fused.program import forget_mlp_programs
 
 
 def forget_fused_programs() -> None:
-    """Let go of all compiled loops, and of what they have gained."""
+    """Let go of all compiled loops."""
     forget_mlp_programs()
     forget_stacks()
-    forget_gains()
 
 
 __all__ = ["evaluate_many", "forget_fused_programs", "fuse_bytes", "fuse_key", "why_alone"]

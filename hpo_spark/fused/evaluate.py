@@ -158,11 +158,9 @@ def _runs_code_of_user(objective: KerasObjective) -> bool:
 def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: Stack) -> list[Finished]:
     first = candidates[0]
     if not first.context.deterministic:  # there nothing may depend on the clock
-        typical = sorted(candidates, key=lambda one: fuse_bytes(objective, one.params))[len(candidates) // 2]
         train = first.work.dataset.train
         weighted = replace(train, sample_weight=row_weights(train, objective.class_weight))
-        model = partial(family_of(objective).model, objective, typical)
-        check_gain(stack, model, weighted, first.work.n_step_rows)
+        check_gain(stack, weighted, first.work.n_step_rows)
     trainees = [Trainee(partial(objective.report, one.context), one.callbacks) for one in candidates]
     plan = Plan(
         first.work.epochs, first.work.batch_size, first.context.shuffle_seed, class_weight=objective.class_weight

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mlps"]
 
-# With which some have gained.
-_MOST_LOAD = 11_000_000
+# The largest load with which groups gain.
+_MOST_LOAD = 8_000_000
 
 
 class Mlps:

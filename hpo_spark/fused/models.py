@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -77,11 +77,6 @@ class KerasModels:
 
     def __len__(self) -> int:
         return len(self._firsts)
-
-    @property
-    def structure(self) -> Hashable:
-        """That of all members' models."""
-        return self._structure
 
     def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch."""

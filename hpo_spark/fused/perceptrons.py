@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -78,11 +78,6 @@ class Perceptrons:
 
     def __len__(self) -> int:
         return len(self._members)
-
-    @property
-    def structure(self) -> Hashable:
-        """Their class of width: what they gain depends on it, and on the load."""
-        return "perceptrons", self._room.width.bit_length(), self._n_outputs
 
     def train(self, part: Part, order: Any, batch_size: int, n_to_come: int = 0) -> dict[str, Any]:
         """Take a step for each batch, as `Stack.train` has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from hpo_spark.data import Part
@@ -12,10 +12,6 @@ __all__ = ["Stack"]
 
 class Stack(Protocol):
     """Several models in training, in one order, all of them at the same step. Numbers count them from 0."""
-
-    @property
-    def structure(self) -> Hashable:
-        """What members of two stacks have in common where this is equal."""
 
     def __len__(self) -> int: ...
 

@@ -21,7 +21,7 @@ __all__ = ["Stacked"]
 
 # Of models that gain by company.
 _USUAL_WEIGHTS, _USUAL_WIDEST = 100_000, 1024
-# With which some have gained.
+# The largest load with which groups gain.
 _MOST_LOAD = 6_000_000
 
 
@@ -53,7 +53,7 @@ class Stacked:
         groups: dict[str, list[tuple[Candidate, Begun]]] = defaultdict(list)
         templates: dict[str, Template] = {}
         for candidate in candidates:
-            keras.backend.clear_session(free_memory=False)
+            keras.backend.clear_session(free_memory=False)  # the task collects their cycles before and after
             try:
                 model = objective.model_of(candidate.params, candidate.context)
             except (Exception, TrialPruned) as error:  # the others go on
@@ -66,7 +66,10 @@ class Stacked:
                 yield [candidate], error
                 continue
             if refusal := too_large(template.load(candidate.work.n_step_rows), _MOST_LOAD):
-                raise refusal  # before any time is spent on the others
+                if not groups:  # so are the others, and no time is spent on them
+                    raise refusal
+                yield [candidate], refusal
+                continue
             templates[own.structure] = template
             groups[own.structure].append((candidate, own))
         for structure, group in groups.items():

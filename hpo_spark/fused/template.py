@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ class Template:
     def __init__(self, model: Any, part: Part) -> None:
         Program(model).build(part)
         self.model = model
+        self._lengths = part.x.shape[1:]
         self.trainable = list(model.trainable_variables)
         known = {id(variable) for variable in self.trainable}
         rest = [variable for variable in model.variables if id(variable) not in known]
@@ -114,7 +116,7 @@ class Template:
 
     def load(self, batch_size: int) -> int:
         """What there is to do at a step, as `load_of` has it."""
-        return load_of(sum(self.sizes), batch_size, _n_products(self.model))
+        return load_of(sum(self.sizes), batch_size, _n_products(self.model, self._lengths))
 
     def seeds(self, shuffle_seed: int) -> list[int]:
         """A seed for each random layer: members share the numbers that these draw, whoever their company is.
@@ -173,17 +175,20 @@ class Template:
             return list(self.model.get_metrics_result().values())
 
 
-def _n_products(layer: Any, n_places: int = 1) -> int:
+def _n_products(layer: Any, lengths: Sequence[int], n_places: int = 1) -> int:
     """Products for a row on the way forwards: each weight is in one for each place of the layer's input.
 
     Args:
         layer: A layer or a model.
-        n_places: Of the layer that it is a part of, such as time steps or pixels; lengths that vary count as 1.
+        lengths: The shape of an input of the data, which tells lengths that the model leaves open.
+        n_places: Of the layer that it is a part of, such as time steps or pixels.
     """
     import keras
 
     first = next(iter(keras.tree.flatten(getattr(layer, "input", None))), None)
     if first is not None:
-        n_places = math.prod(size or 1 for size in first.shape[1:-1])
-    own: int = sum(math.prod(variable.shape) for variable in layer._trainable_variables)
-    return own * n_places + sum(_n_products(part, n_places) for part in layer._layers)
+        sizes = zip_longest(first.shape[1:-1], lengths[: len(first.shape) - 2])
+        n_places = math.prod(size or length or 1 for size, length in sizes)
+    is_looked_up = isinstance(layer, keras.layers.Embedding)
+    own = 0 if is_looked_up else sum(math.prod(variable.shape) for variable in layer._trainable_variables)
+    return own * n_places + sum(_n_products(part, lengths, n_places) for part in layer._layers)

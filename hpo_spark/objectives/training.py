@@ -124,11 +124,6 @@ class Trainer:
             self._loan = borrow(model, part)
             self.model = self._loan.program.model
 
-    @property
-    def program(self) -> Program | None:
-        """The compiled loops; None where Keras' own train the model."""
-        return None if self._loan is None else self._loan.program
-
     def load_state(self, state: Sequence[Any]) -> None:
         """Have the training go on from a state that `state_of` took from a model like this one.
 

@@ -543,30 +543,42 @@ def programs_of(*groups, build_model=None):
     return counts
 
 
-def tries(build_model, *groups, least_gain, batch_size=100):
-    """Of groups one after the other, which all must gain so much: why each is refused, or None, and how often steps
-    are taken to find out, alone and together."""
-    from hpo_spark import fused
+def too_little_gain(members):
+    """Why large models are not trained together where no size tells and no gain suffices."""
     from hpo_spark.fused import gain
 
-    fused.forget_fused_programs()
-    threshold, seconds = gain._MIN_GAIN, gain._seconds
-    n_tries, found = 0, []
-
-    def counting(*arguments):
-        nonlocal n_tries
-        n_tries += 1
-        return seconds(*arguments)
-
-    gain._MIN_GAIN, gain._seconds = least_gain, counting
+    before = gain._MIN_GAIN, gain.tells_gain
+    gain._MIN_GAIN, gain.tells_gain = 1e9, lambda: False
     try:
-        for members in groups:
-            before = n_tries
-            given = refusal(build_model, members, batch_size=batch_size, epochs=1)
-            found.append((str(given) if isinstance(given, Exception) else None, n_tries - before))
-        return found
+        return reason_against(None, members, batch_size=100)
     finally:
-        gain._MIN_GAIN, gain._seconds = threshold, seconds
+        gain._MIN_GAIN, gain.tells_gain = before
+
+
+def n_steps_taken(build_model, members, **options):
+    """Why members are not trained together, and how often their stacks were told to take steps."""
+    from hpo_spark.fused import models, perceptrons
+
+    n_calls = 0
+    kinds = models.KerasModels, perceptrons.Perceptrons
+    before = [kind.train for kind in kinds]
+
+    def counted(train):
+        def counting(*arguments, **more):
+            nonlocal n_calls
+            n_calls += 1
+            return train(*arguments, **more)
+
+        return counting
+
+    for kind in kinds:
+        kind.train = counted(kind.train)
+    try:
+        found = refusal(build_model, members, epochs=1, **options)
+    finally:
+        for kind, train in zip(kinds, before, strict=True):
+            kind.train = train
+    return (str(found) if isinstance(found, Exception) else None), n_calls
 
 
 def dense(params, context):
@@ -581,16 +593,29 @@ def dense(params, context):
 
 
 def products():
-    """Products that a row takes in each of some models, and the weights of each."""
+    """Products that a row takes in each of some models, of data whose inputs are 10 steps long."""
     import keras
     from keras import layers
 
     from hpo_spark.fused.template import _n_products
 
-    steps, words = keras.Input((10, 20)), keras.Input((10,))
+    steps, words, any_length = keras.Input((10, 20)), keras.Input((10,)), keras.Input((None, 20))
     models = [
         keras.Sequential([steps, layers.Dense(8)]),
         keras.Sequential([steps, layers.Flatten(), layers.Dense(8)]),
         keras.Sequential([words, layers.Embedding(100, 20), layers.SimpleRNN(3), layers.Dense(8)]),
+        keras.Sequential([any_length, layers.TimeDistributed(layers.Dense(8)), keras.Sequential([layers.Dense(3)])]),
+        keras.Sequential([steps, layers.Bidirectional(layers.SimpleRNN(3))]),
     ]
-    return [(_n_products(model), model.count_params()) for model in models]
+    return [_n_products(model, (10, 20)) for model in models]
+
+
+def loads():
+    """The load of ten weights and three rows in single and in double precision."""
+    from hpo_spark.fused.load import load_of
+
+    found = []
+    for floatx in ("float32", "float64"):
+        with precision(floatx):
+            found.append(load_of(10, 3))
+    return found

@@ -311,49 +311,36 @@ def test_the_largest_layer_of_a_users_model_counts(pool):
     assert in_trial_process(pool, fusings.widest_layer, fusings.with_embedding, fusings.USERS[0]) == 24
 
 
+def test_models_whose_size_tells_nothing_are_tried_first(pool):
+    members = [{"hidden_layers": 2, "hidden_units": units} for units in (190, 200)]
+    reason = in_trial_process(pool, fusings.too_little_gain, members)
+    assert "times as fast among 2 as alone" in reason
+
+
 BUILT_IN = None
-WIDE = {
-    BUILT_IN: [{"hidden_layers": 2, "hidden_units": units} for units in (190, 195, 200)],
-    fusings.dense: [{"units": 175, "rate": rate} for rate in (0.01, 0.001, 0.0001)],
-}
+KINDS = {BUILT_IN: ({"hidden_layers": 2}, "hidden_units"), fusings.dense: ({"rate": 0.01}, "units")}
 
 
-@pytest.mark.parametrize("build_model", WIDE)
-def test_large_models_are_tried_first(pool, build_model):
-    wide = WIDE[build_model]
-    (reason, n_tries), again = in_trial_process(pool, fusings.tries, build_model, wide, wide, least_gain=1e9)
-    assert "times as fast among 3 as alone" in reason and n_tries == again[1] == 2
-
-
-@pytest.mark.parametrize("build_model", WIDE)
-def test_what_has_gained_is_not_tried_again_with_more_members(pool, build_model):
-    wide = WIDE[build_model]
-    groups = wide[:2], wide[:2], wide, wide[1:]
-    found = in_trial_process(pool, fusings.tries, build_model, *groups, least_gain=0.0)
-    assert [reason for reason, _ in found] == [None] * 4
-    assert [n_tries for _, n_tries in found][:2] == [2, 0]
-    assert build_model is BUILT_IN or [n_tries for _, n_tries in found][2:] == [0, 0]
-
-
-@pytest.mark.parametrize("build_model", WIDE)
+@pytest.mark.parametrize("build_model", KINDS)
 def test_models_too_large_to_gain_are_told_by_their_size(pool, build_model):
-    width = "hidden_units" if build_model is BUILT_IN else "units"
-    members = [{**member, width: 300} for member in WIDE[build_model]]
-    ((reason, n_tries),) = in_trial_process(pool, fusings.tries, build_model, members, least_gain=0.0)
-    assert "keeps the processor busy by itself" in reason and n_tries == 0
+    others, width = KINDS[build_model]
+    reason, n_calls = in_trial_process(pool, fusings.n_steps_taken, build_model, [{**others, width: 400}] * 2)
+    assert "keeps the processor busy by itself" in reason and n_calls == 0
+    assert in_trial_process(pool, fusings.n_steps_taken, build_model, [{**others, width: 30}] * 2) == (None, 1)
 
 
-@pytest.mark.parametrize("build_model", WIDE)
+@pytest.mark.parametrize("build_model", KINDS)
 def test_a_batch_is_no_larger_than_the_data(pool, build_model):
-    width = "hidden_units" if build_model is BUILT_IN else "units"
-    members = [{**member, width: 100} for member in WIDE[build_model]]
-    found = in_trial_process(pool, fusings.tries, build_model, members, least_gain=0.0, batch_size=5000)
-    assert found == [(None, 0)]
+    others, width = KINDS[build_model]
+    members = [{**others, width: 100}] * 2
+    found = in_trial_process(pool, fusings.n_steps_taken, build_model, members, batch_size=5000)
+    assert found == (None, 1)
 
 
 def test_a_weight_counts_for_each_place_that_it_is_used_at(pool):
     found = in_trial_process(pool, fusings.products)
-    assert found == [(10 * 168, 168), (1608, 1608), (2000 + 10 * 72 + 32, 2000 + 72 + 32)]
+    assert found == [10 * 168, 1608, 10 * 72 + 32, 10 * 168 + 10 * 27, 10 * 2 * 72]
+    assert in_trial_process(pool, fusings.loads) == [670, 1340]
 
 
 def test_a_key_needs_neither_models_nor_data():
