@@ -4,6 +4,8 @@ import json
 
 import fusings
 
+from hpo_spark import CannotFuse
+
 
 def main():
     import keras
@@ -16,6 +18,7 @@ def main():
         [{"early_stopping": {"patience": 1, "restore_best_weights": True}}], fusings.USERS, fusings.convolution
     )[0]
     found["models"] = fusings.models_and_checkpoints(fusings.convolution, fusings.USERS, test_every_trial=True)
+    found["tried"] = tried(least_gain=0.0), tried(least_gain=1e9)
     print(json.dumps(found))
 
 
@@ -30,6 +33,21 @@ def distances(build):
     expected, _ = fusings.alone(objective, members)
     losses = [[{name: one[name] for name in ("loss", "val_loss")} for one in those] for those in (outcomes, expected)]
     return [fusings.far(one, other) for one, other in zip(*losses, strict=True)]
+
+
+def tried(least_gain):
+    """How far large models are from each alone that must gain so much; or why they are not trained together."""
+    from hpo_spark.fused import gain
+
+    gain._MIN_GAIN = least_gain
+    members = [{"units": 130, "rate": rate} for rate in (0.01, 0.001)]
+    objective = fusings.objective(fusings.dense, fusings.dataset(dtype="float64"), epochs=2, batch_size=100)
+    try:
+        outcomes, _ = fusings.together(objective, members)
+    except CannotFuse as error:
+        return str(error)
+    expected, _ = fusings.alone(objective, members)
+    return max(abs(one["loss"] - other["loss"]) for one, other in zip(outcomes, expected, strict=True))
 
 
 if __name__ == "__main__":
