@@ -2,8 +2,8 @@
 
 A small model spends nearly all of its time outside arithmetic, which a group shares. A large one keeps the processor
 busy by itself: then a group takes as long as its members one after the other, or longer, since their weights together
-do not stay in the processor's caches. Of 88 perceptrons of 20 to 784 inputs, 32 to 256 units and batches of 16 to 256,
-with all cores busy, this one number told within a fifth how much groups of four gained.
+do not stay in the processor's caches. Of 72 perceptrons of 20 to 784 inputs, 32 to 256 units and batches of 16 to 256,
+with all cores busy, this one number told within a quarter how much groups of four gained.
 """
 
 from __future__ import annotations
