@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from hpo_spark.objectives.mlp import build_model
 from hpo_spark.objectives.program import Program
 from hpo_spark.objectives.reuse import state_variables
 from hpo_spark.objectives.saved import model_bytes
-from hpo_spark.objectives.training import EVALUATION_BATCH, Plan, dump_state, row_weights
+from hpo_spark.objectives.training import EVALUATION_BATCH, Plan, dump_state
 
 if TYPE_CHECKING:
     from hpo_spark.objectives.keras import KerasObjective
@@ -158,9 +157,7 @@ def _runs_code_of_user(objective: KerasObjective) -> bool:
 def _train(objective: KerasObjective, candidates: Sequence[Candidate], stack: Stack) -> list[Finished]:
     first = candidates[0]
     if not first.context.deterministic:  # there nothing may depend on the clock
-        train = first.work.dataset.train
-        weighted = replace(train, sample_weight=row_weights(train, objective.class_weight))
-        check_gain(stack, weighted, first.work.n_step_rows)
+        check_gain(stack, first.work.dataset.train, first.work.n_step_rows)
     trainees = [Trainee(partial(objective.report, one.context), one.callbacks) for one in candidates]
     plan = Plan(
         first.work.epochs, first.work.batch_size, first.context.shuffle_seed, class_weight=objective.class_weight

@@ -352,8 +352,8 @@ def _import_keras() -> Any:
     return keras
 
 
-# XLA takes vectors of 256 bits on processors that have 512, with which small models train 7 % faster. It ends a process
-# whose flags it does not know, so that only a version gets it that has been tried.
+# XLA takes vectors of 256 bits on processors that have 512, with which small models train up to 7 % faster. It ends a
+# process whose flags it does not know, so that only a version gets it that has been tried.
 _WIDE_VECTORS = "--xla_cpu_prefer_vector_width=512"
 _TRIED = "2.21."
 _is_deterministic = False

@@ -3,6 +3,7 @@
 import json
 
 import fusings
+import gains
 
 from hpo_spark import CannotFuse
 
@@ -41,7 +42,7 @@ def tried(least_gain):
 
     gain._MIN_GAIN = least_gain
     members = [{"units": 130, "rate": rate} for rate in (0.01, 0.001)]
-    objective = fusings.objective(fusings.dense, fusings.dataset(dtype="float64"), epochs=2, batch_size=100)
+    objective = fusings.objective(gains.dense, fusings.dataset(dtype="float64"), epochs=2, batch_size=100)
     try:
         outcomes, _ = fusings.together(objective, members)
     except CannotFuse as error:

@@ -7,16 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo_spark import CannotFuse, KerasObjective, ProcessExecutor
+from hpo_spark import CannotFuse, KerasObjective
 from hpo_spark.fused import memory, program, why_alone
 from hpo_spark.fused.network import ELEMENTWISE
 from hpo_spark.objectives.mlp import build_model
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ProcessExecutor(1) as executor:
-        yield executor
 
 
 def in_trial_process(pool, function, *arguments, **options):
@@ -309,38 +303,6 @@ def test_what_goes_for_a_group_only_is_told_from_what_goes_for_its_key(pool):
 def test_the_largest_layer_of_a_users_model_counts(pool):
     assert in_trial_process(pool, fusings.widest_layer, fusings.with_normalization, fusings.USERS[0]) == 12
     assert in_trial_process(pool, fusings.widest_layer, fusings.with_embedding, fusings.USERS[0]) == 24
-
-
-def test_models_whose_size_tells_nothing_are_tried_first(pool):
-    members = [{"hidden_layers": 2, "hidden_units": units} for units in (190, 200)]
-    reason = in_trial_process(pool, fusings.too_little_gain, members)
-    assert "times as fast among 2 as alone" in reason
-
-
-BUILT_IN = None
-KINDS = {BUILT_IN: ({"hidden_layers": 2}, "hidden_units"), fusings.dense: ({"rate": 0.01}, "units")}
-
-
-@pytest.mark.parametrize("build_model", KINDS)
-def test_models_too_large_to_gain_are_told_by_their_size(pool, build_model):
-    others, width = KINDS[build_model]
-    reason, n_calls = in_trial_process(pool, fusings.n_steps_taken, build_model, [{**others, width: 400}] * 2)
-    assert "keeps the processor busy by itself" in reason and n_calls == 0
-    assert in_trial_process(pool, fusings.n_steps_taken, build_model, [{**others, width: 30}] * 2) == (None, 1)
-
-
-@pytest.mark.parametrize("build_model", KINDS)
-def test_a_batch_is_no_larger_than_the_data(pool, build_model):
-    others, width = KINDS[build_model]
-    members = [{**others, width: 100}] * 2
-    found = in_trial_process(pool, fusings.n_steps_taken, build_model, members, batch_size=5000)
-    assert found == (None, 1)
-
-
-def test_a_weight_counts_for_each_place_that_it_is_used_at(pool):
-    found = in_trial_process(pool, fusings.products)
-    assert found == [10 * 168, 1608, 10 * 72 + 32, 10 * 168 + 10 * 27, 10 * 2 * 72]
-    assert in_trial_process(pool, fusings.loads) == [670, 1340]
 
 
 def test_a_key_needs_neither_models_nor_data():
