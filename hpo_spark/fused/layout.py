@@ -5,7 +5,8 @@ a row for each unit of each member. What follows is padded to one width for all 
 each, so that a batched product serves all; a member passes by the layers that it has not. Activations are stored as
 units by batch rows, so that both halves are taken apart and put together by whole rows.
 
-    first   (rows, inputs + 1)   a unit's weights and, last, its bias; a member of no hidden layer has its outputs here
+    first   (rows, columns)      a unit's weights and, after them, its bias; a member of no hidden layer has its outputs
+                                 here; zero where a row is filled up
     rest    (members, numbers)   for each further hidden layer its kernel, U x U, and bias, U; then the output's, O x U
                                  and O; zero where a member is narrower or shallower
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo_spark.fused.inputs import Inputs
 from hpo_spark.objectives.mlp import Perceptron
 
 __all__ = ["NARROW", "Layout", "Room", "Weights"]
@@ -80,9 +82,9 @@ class Room:
         width = self.width
         return [width * width, width] * (self.n_layers - 1) + [n_outputs * width, n_outputs]
 
-    def n_numbers(self, n_inputs: int, n_outputs: int) -> int:
+    def n_numbers(self, n_columns: int, n_outputs: int) -> int:
         """Weights in all."""
-        return self.rows * (n_inputs + 1) + self.members * sum(self.rest_sizes(n_outputs))
+        return self.rows * n_columns + self.members * sum(self.rest_sizes(n_outputs))
 
 
 def _up(size: int, unit: int) -> int:
@@ -105,13 +107,13 @@ class Layout:
 
     Attributes:
         members: In their order in the tensors.
-        n_inputs: Numbers of a row of the data.
+        inputs: What they read.
         n_outputs: Of a model.
         room: Theirs, or a larger one.
     """
 
     members: tuple[Perceptron, ...]
-    n_inputs: int
+    inputs: Inputs
     n_outputs: int
     room: Room
 
@@ -161,20 +163,21 @@ class Layout:
 
     def pack(self, weights: Sequence[Weights], dtype: str) -> tuple[Any, Any]:
         """Put weights of all members into ``first`` and ``rest``."""
-        first = np.zeros((self.room.rows, self.n_inputs + 1), dtype)
+        first = np.zeros((self.room.rows, self.inputs.n_columns), dtype)
         rest = np.zeros((self.room.members, sum(self.rest_sizes)), dtype)
+        n_read = self.inputs.n_read
         for number, ((kernel, bias), *others) in enumerate(weights):
             rows = first[self._rows(number)]
-            rows[:, :-1], rows[:, -1] = kernel.T, bias
+            rows[:, :n_read], rows[:, n_read] = kernel[self.inputs.places].T, bias
             for (kernel, bias), (own_kernel, own_bias) in zip(others, self._pieces(rest[number], number), strict=True):
                 own_kernel[...], own_bias[...] = kernel.T, bias
         return first, rest
 
     def unpack(self, first: Any, rest: Any, number: int) -> Weights:
-        """A member's weights, from arrays like those of `pack`."""
-        rows = first[self._rows(number)]
+        """A member's weights, of the first layer for the inputs that are read, from arrays like those of `pack`."""
+        rows, n_read = first[self._rows(number)], self.inputs.n_read
         others = self._pieces(rest[number], number)
-        return [(rows[:, :-1].T.copy(), rows[:, -1].copy()), *((k.T.copy(), b.copy()) for k, b in others)]
+        return [(rows[:, :n_read].T.copy(), rows[:, n_read].copy()), *((k.T.copy(), b.copy()) for k, b in others)]
 
     def _rows(self, number: int) -> slice:
         return slice(self.first_ends[number] - self.first_widths[number], self.first_ends[number])

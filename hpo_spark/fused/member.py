@@ -62,10 +62,16 @@ class Member:
         """Weights and slots as rules take them: what is a sum of steps divided by the learning rate."""
         return self._scaled(1 / self.rate, self.weights, *self.slots)
 
-    def from_stored(self, arrays: Sequence[Weights]) -> Member:
-        """The same with what `stored` made of its weights and slots."""
-        weights, first, second = self._scaled(self.rate, *arrays)
-        return replace(self, weights=weights, slots=(first, second))
+    def from_stored(self, arrays: Sequence[Weights], read: Any) -> Member:
+        """The same with what `stored` made of its weights and slots, in the first layer of some inputs only.
+
+        Args:
+            arrays: Weights, and slots.
+            read: Which inputs these are, as an index; the weights of others are as they were.
+        """
+        before = (self.weights, *self.slots)
+        now = [_put(old, read, new) for old, new in zip(before, self._scaled(self.rate, *arrays), strict=True)]
+        return replace(self, weights=now[0], slots=(now[1], now[2]))
 
     def _scaled(self, factor: float, weights: Weights, first: Weights, second: Weights) -> list[Weights]:
         sums_steps = self.model.optimizer == "sgd"
@@ -100,6 +106,13 @@ class Member:
 
 def _times(weights: Weights, factor: float) -> Weights:
     return [(kernel * factor, bias * factor) for kernel, bias in weights]
+
+
+def _put(old: Weights, read: Any, new: Weights) -> Weights:
+    (kernel, bias), *others = new
+    whole = old[0][0].copy()
+    whole[read] = kernel
+    return [(whole, bias), *others]
 
 
 def _like(weights: Weights) -> Weights:

@@ -50,6 +50,7 @@ class Form:
         floatx: Type of all floating numbers.
         for_xla: Whether XLA compiles it; then one rule takes all members.
         is_narrow: Whether XLA had best have products written out.
+        is_trimmed: Whether inputs come with a one for the bias, and without some that are always zero.
     """
 
     loss: str
@@ -62,6 +63,7 @@ class Form:
     floatx: str
     for_xla: bool = False
     is_narrow: bool = False
+    is_trimmed: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -84,7 +86,7 @@ class Form:
 
     def is_like(self, other: Form) -> bool:
         """Whether groups of both forms may share a program: XLA compiles both, for data and models of one kind."""
-        kind, its = ((one.loss, one.n_outputs, one.is_narrow, one.floatx) for one in (self, other))
+        kind, its = ((one.loss, one.n_outputs, one.is_narrow, one.is_trimmed, one.floatx) for one in (self, other))
         return self.for_xla and other.for_xla and kind == its
 
     def joined(self, other: Form) -> Form:

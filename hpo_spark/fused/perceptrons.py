@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Dataset, Part
+from hpo_spark.fused.inputs import Inputs, trimmed
 from hpo_spark.fused.layout import NARROW, Room
 from hpo_spark.fused.load import load_of
 from hpo_spark.fused.member import Member
@@ -59,8 +60,8 @@ class Perceptrons:
         self._members = list(members)
         self._order = list(range(len(members)))
         self._storage: Storage | None = None
-        # The rule of each, the form and the room of the storage.
-        self._places: tuple[Sequence[Rule], Form, Room]
+        # The rule of each, and the form, the room and the inputs of the storage.
+        self._places: tuple[Sequence[Rule], Form, Room, Inputs]
 
     @classmethod
     def begin(
@@ -87,13 +88,17 @@ class Perceptrons:
         if self._jit_compile is None:
             self._with_xla |= self._compiling_pays(len(rows) + n_to_come)
         storage = self._storage
-        if self._with_xla and can_compile(self._form, part) and (storage is None or not storage.form.for_xla):
-            storage = self._move_for_xla(part, rows.shape, len(rows) + n_to_come)
+        inputs, own = self._inputs, part
+        if self._with_xla and can_compile(self._form, part):
+            if not self._form.has_penalty:
+                inputs, own = trimmed(part) or (inputs, own)
+            if storage is None or not storage.form.for_xla or storage.inputs is not inputs:
+                storage = self._move_for_xla(own, inputs, rows.shape, len(rows) + n_to_come)
         storage = storage or self._move_for_kernels()
         seeds = dropout_seeds(self._shuffle_seed, storage.form.n_layers)
         try:
-            sums = program_of(storage.form, part).train(
-                [tensor_of(column) for column in columns_of(part)],
+            sums = program_of(storage.form, own).train(
+                [tensor_of(column) for column in columns_of(own)],
                 storage.tensors,
                 storage.handles,
                 *(tf.constant(numbers, tf.int64) for numbers in (rows, sizes, self._n_steps)),
@@ -128,7 +133,7 @@ class Perceptrons:
 
     def load(self, batch_size: int) -> int:
         """What there is to do for a member at a step, on average and padded to the widest, as `load_of` has it."""
-        return load_of(self._room.n_numbers(self._n_inputs, self._n_outputs) // len(self), batch_size)
+        return load_of(self._room.n_numbers(self._inputs.n_columns, self._n_outputs) // len(self), batch_size)
 
     def taken(self, numbers: Sequence[int]) -> Perceptrons:
         """A stack of some members as they are now, in the order of their numbers here."""
@@ -172,33 +177,35 @@ class Perceptrons:
 
     def _move_for_kernels(self) -> Storage:
         """Into tensors for TensorFlow's kernels."""
-        return self._move(rules_of(self._models), self._form, self._room)
+        return self._move(rules_of(self._models), self._form, self._room, self._inputs)
 
-    def _move_for_xla(self, part: Part, batches: tuple[int, ...], n_steps: int) -> Storage | None:
+    def _move_for_xla(self, part: Part, inputs: Inputs, batches: tuple[int, ...], n_steps: int) -> Storage | None:
         """Into tensors that XLA has compiled a program for, or will; None where it has refused to.
 
         Args:
             part: What they train on.
+            inputs: What they read of it.
             batches: Shape of the numbers of rows of an epoch.
             n_steps: Steps that they will take.
         """
         is_narrow = self._room.width <= NARROW
-        form = replace(self._form, rules=(common_rule(self._models).name,), for_xla=True, is_narrow=is_narrow)
-        found = compiled_room(form, self._room, part, batches, n_steps, self._n_inputs, self._deterministic)
+        form = replace(self._form, rules=(common_rule(self._models).name,), for_xla=True)
+        form = replace(form, is_narrow=is_narrow, is_trimmed=inputs.is_trimmed)
+        found = compiled_room(form, self._room, part, batches, n_steps, inputs.n_columns, self._deterministic)
         if found is None:
             self._jit_compile = self._with_xla = False
             return None
         form, room = found
-        return self._move([Rule(form.rules[0])] * len(self), form, room)
+        return self._move([Rule(form.rules[0])] * len(self), form, room, inputs)
 
-    def _move(self, rules: Sequence[Rule], form: Form, room: Room) -> Storage:
+    def _move(self, rules: Sequence[Rule], form: Form, room: Room, inputs: Inputs) -> Storage:
         """Into other tensors, where the rule of each member is this."""
-        self._members, self._places = self._current(), (rules, form, room)
+        self._members, self._places = self._current(), (rules, form, room, inputs)
         self._order = sorted(range(len(self)), key=lambda number: (rules[number], number))
         sections = sections_of([rules[number] for number in self._order])
         form = replace(form, rules=tuple(rule.name for rule, _ in sections))
         members = [self._members[number] for number in self._order]
-        self._storage = Storage(members, sections, self._n_inputs, self._n_outputs, form, room)
+        self._storage = Storage(members, sections, inputs, self._n_outputs, form, room)
         return self._storage
 
     @property
@@ -215,8 +222,9 @@ class Perceptrons:
         return Room.of(self._models, self._n_outputs)
 
     @cached_property
-    def _n_inputs(self) -> int:
-        return int(np.prod(self._dataset.input_shape, dtype=int))
+    def _inputs(self) -> Inputs:
+        """All of them."""
+        return Inputs(int(np.prod(self._dataset.input_shape, dtype=int)))
 
     @cached_property
     def _n_outputs(self) -> int:

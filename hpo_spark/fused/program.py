@@ -144,7 +144,9 @@ class MlpProgram:
         form, dtype = self.form, self.form.floatx
         x, targets, weights = batch
         n_batch, n_counted = tf.shape(x)[0], tf.cast(n_rows, dtype)
-        inputs = tf.concat([x if self._divisor is None else x / self._divisor, tf.ones((n_batch, 1), dtype)], 1)
+        inputs = x if self._divisor is None else x / self._divisor
+        if not form.is_trimmed:
+            inputs = tf.concat([inputs, tf.ones((n_batch, 1), dtype)], 1)
         counts = tf.cast(tf.range(tf.cast(n_batch, tf.int64)) < n_rows, dtype)
         draws = [
             tf.random.stateless_uniform((at["width"], n_batch), tf.stack([seeds[layer], step]), dtype=dtype)
@@ -211,7 +213,11 @@ class MlpProgram:
         form, dtype = replace(self.form, for_xla=False, is_narrow=False), self.form.floatx
         first, rest = self._read(at, variables)
         pieces = self._pieces(at, rest)
-        weights_of_first = tf.concat(first, 0) * at["row_rates"]
+        weights_of_first = tf.concat(first, 0)
+        if form.is_trimmed:  # what training may leave out need not be zero in other rows
+            whole = tf.concat([weights_of_first, at["unread"]], 1)
+            weights_of_first = tf.gather(whole, at["columns_of_all"], axis=1)
+        weights_of_first *= at["row_rates"]
         # There are fewer weights than inputs to divide.
         kernels, biases = weights_of_first[:, :-1] / (self._divisor or 1.0), weights_of_first[:, -1:]
 
@@ -295,7 +301,7 @@ def _program(form: Form, part: Part) -> MlpProgram:
 
 
 def compiled_room(
-    form: Form, room: Room, part: Part, batches: tuple[int, ...], n_steps: int, n_inputs: int, deterministic: bool
+    form: Form, room: Room, part: Part, batches: tuple[int, ...], n_steps: int, n_columns: int, deterministic: bool
 ) -> tuple[Form, Room] | None:
     """The form and the sizes of the tensors that a group had best move into, for XLA; None where it refuses.
 
@@ -305,13 +311,13 @@ def compiled_room(
         part: What it trains on.
         batches: Shape of the numbers of rows of an epoch.
         n_steps: Steps that it will take.
-        n_inputs: Numbers of a row of the data.
+        n_columns: Weights of a unit of the first layers.
         deterministic: Whether the choice must not depend on what was compiled before.
     """
     data, shape = _key_of(part), (len(part), *batches)
 
     def size(room: Room) -> int:
-        return room.n_numbers(n_inputs, form.n_outputs)
+        return room.n_numbers(n_columns, form.n_outputs)
 
     def vain_s(one: Room) -> float:
         return (size(one) - size(room)) * n_steps * _WEIGHT_S

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo_spark.fused.inputs import Inputs
 from hpo_spark.fused.layout import Layout, Room
 from hpo_spark.fused.member import Member
 from hpo_spark.fused.network import Form
@@ -24,27 +25,28 @@ class Storage:
     Args:
         members: In their order here.
         sections: Their rules.
-        n_inputs, n_outputs: Numbers of a row of the data, and of what a model returns.
+        inputs: What they read.
+        n_outputs: Numbers that a model returns.
         form: Of the program; it covers theirs.
         room: Of the tensors.
 
     Attributes:
-        form: As given.
+        form, inputs: As given.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
         sections: Sequence[Section],
-        n_inputs: int,
+        inputs: Inputs,
         n_outputs: int,
         form: Form,
         room: Room,
     ) -> None:
-        self.form = form
+        self.form, self.inputs = form, inputs
         self._members = list(members)
         self._sections = sections
-        self._layout = Layout(tuple(member.model for member in members), n_inputs, n_outputs, room)
+        self._layout = Layout(tuple(member.model for member in members), inputs, n_outputs, room)
         packed = [
             self._layout.pack(weights, form.floatx) for weights in zip(*(m.stored() for m in members), strict=True)
         ]
@@ -60,7 +62,8 @@ class Storage:
     def tensors(self) -> dict[str, Any]:
         """The group's tensors."""
         rates = [member.rate for member in self._members]
-        return tensors_of(self._layout, self.form, rates, self._sections)
+        unread = [member.stored()[0][0][0][self.inputs.unread].T for member in self._members]
+        return tensors_of(self._layout, self.form, rates, self._sections, np.concatenate(unread))
 
     @property
     def handles(self) -> Any:
@@ -74,7 +77,7 @@ class Storage:
         """The members as they are now."""
         arrays = [self._whole(index) for index in range(3)]
         return [
-            member.from_stored([self._layout.unpack(first, rest, number) for first, rest in arrays])
+            member.from_stored([self._layout.unpack(first, rest, number) for first, rest in arrays], self.inputs.places)
             for number, member in enumerate(self._members)
         ]
 

@@ -54,6 +54,8 @@ def specs_of(form: Form) -> dict[str, Any]:
     for index, name in enumerate(form.rules):
         if name in NUMBERS:
             specs |= {f"numbers_{kind}_{index}": real(NUMBERS[name], None, 1) for kind in range(2)}
+    if form.is_trimmed:
+        specs |= {"unread": real(None, None), "columns_of_all": whole(None)}
     if form.has_penalty:
         specs |= {"penalties": real(None), "member_of_row": whole(None)}
         for kind in range(2):
@@ -62,7 +64,9 @@ def specs_of(form: Form) -> dict[str, Any]:
     return specs
 
 
-def tensors_of(layout: Layout, form: Form, rates: Sequence[float], sections: Sequence[Section]) -> dict[str, Any]:
+def tensors_of(
+    layout: Layout, form: Form, rates: Sequence[float], sections: Sequence[Section], unread: Any
+) -> dict[str, Any]:
     """A group's tensors.
 
     Args:
@@ -70,6 +74,7 @@ def tensors_of(layout: Layout, form: Form, rates: Sequence[float], sections: Seq
         form: What of it is traced.
         rates: Learning rates, in the order of the members.
         sections: Its rules.
+        unread: Weights of the inputs that are not read, ``(rows, inputs)``, as they are stored.
     """
     import tensorflow as tf
 
@@ -114,11 +119,13 @@ def tensors_of(layout: Layout, form: Form, rates: Sequence[float], sections: Seq
             of_rows = np.repeat(numbers, layout.first_widths[those], axis=1)
             for kind, (values, n) in enumerate(((of_rows, n_rows[index]), (numbers, n_members[index]))):
                 found[f"numbers_{kind}_{index}"] = _filled(values, n)[..., None]
+    if form.is_trimmed:
+        found |= {"unread": _filled(unread.T, room.rows).T, "columns_of_all": layout.inputs.columns_of_all}
     if form.has_penalty:
         # Keras makes single precision of it on the way.
         penalties = np.array([np.float32(member.l2) for member in members], float)
         found |= {"penalties": _filled(penalties, room.members), "member_of_row": member_of_row}
-        found["is_kernel_0"] = [1.0] * layout.n_inputs + [0.0]
+        found["is_kernel_0"] = [1.0] * layout.inputs.n + [0.0]
         found["is_kernel_1"] = np.repeat(np.arange(len(layout.rest_sizes)) % 2 == 0, layout.rest_sizes)
         # The derivative of a weight's square, of a weight that is stored divided by its rate.
         slopes = 2 * penalties * rates

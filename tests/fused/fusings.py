@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 
-def dataset(kind="classes", weighted=False, rows=260, n_features=6, dtype="uint8"):
+def dataset(kind="classes", weighted=False, rows=260, n_features=6, dtype="uint8", n_empty=0):
+    """Rows of six features or more, of which some before the last may be zero in the training part."""
     from hpo_spark.data import Dataset, Part
 
     rng = np.random.default_rng(3)
     x = rng.integers(0, 256, (rows, n_features)).astype("uint8")
+    x[:200, n_features - 1 - n_empty : -1] = 0
     total = x[:, :4].sum(axis=1) / 255.0
     y = {
         "classes": (total * 0.999).astype("int64"),
@@ -170,6 +172,26 @@ def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):
     return found
 
 
+def trained_by_xla(members, trims, **data):
+    """Whether XLA reads some inputs only; states after two epochs, first kernels before, and validation logs."""
+    from unittest import mock
+
+    from hpo_spark.fused import inputs, perceptrons
+    from hpo_spark.objectives.mlp import read_params
+
+    content, models = dataset(**data), [read_params(params) for params in members]
+    numbers = range(len(models))
+    trimmed = inputs.trimmed if trims else lambda part: None
+    with precision("float64"), mock.patch.object(perceptrons, "trimmed", trimmed):
+        stack = perceptrons.Perceptrons.begin(models, numbers, content, 0, jit_compile=True)
+        kernels = [variables[0] for variables in stack.variables(numbers)]
+        stack.train(content.train, np.arange(200), 10)
+        storage = stack._storage
+        stack.change({}, {0: 0.01})  # moves once more
+        stack.train(content.train, np.arange(200), 10)
+        return storage.form.is_trimmed, stack.states(numbers), kernels, stack.evaluate(content.validation, 7)
+
+
 def where_xla_refuses():
     """The logs of two epochs of two groups that XLA cannot compile, those without it, and how often XLA was asked."""
     import tensorflow as tf
@@ -190,7 +212,7 @@ def where_xla_refuses():
         for jit_compile, is_first in ((True, True), (True, False), (False, False)):
             stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
             if is_first:
-                storage = stack._move_for_xla(content.train, (20, 10), 40)
+                storage = stack._move_for_xla(content.train, stack._inputs, (20, 10), 40)
                 program.program_of(storage.form, content.train)._steps = ask
             logs = [stack.train(content.train, np.arange(200), 10) for _ in range(2)]
             found.append([value for one in logs for values in one.values() for value in values.tolist()])
@@ -230,7 +252,7 @@ def tensors_for_xla(*groups, deterministic=False, n_steps=200):
     for members in groups:
         models = [read_params(params) for params in members]
         stack = perceptrons.Perceptrons.begin(models, range(len(models)), content, 0, True, deterministic)
-        storage = stack._move_for_xla(content.train, (20, 10), n_steps)
+        storage = stack._move_for_xla(content.train, stack._inputs, (20, 10), n_steps)
         found.append((storage.form, storage._layout.room))
     program.forget_mlp_programs()
     return found

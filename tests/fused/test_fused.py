@@ -3,6 +3,7 @@
 import pickle
 
 import fusings
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,29 @@ def test_rows_of_whole_words_are_the_same_to_xla(pool, data):
     data = {"n_features": 8, **data}
     found = in_trial_process(pool, fusings.distances, MLPS[:4], "float64", data, with_xla=True)
     assert [row for row in found if not row[0] < 1e-6] == []
+
+
+@pytest.mark.parametrize("data", [{}, {"weighted": True, "dtype": "float32"}], ids=repr)
+def test_inputs_that_are_always_zero_in_training_still_count_elsewhere(pool, data):
+    data = {"n_features": 100, "n_empty": 40, **data}
+    found = in_trial_process(pool, fusings.distances, MLPS[1:], "float64", data, with_xla=True)
+    assert [row for row in found if not row[0] < 1e-6] == []
+    (is_trimmed, *trimmed), (_, *whole) = (
+        in_trial_process(pool, fusings.trained_by_xla, MLPS[1:], trims, **data) for trims in (True, False)
+    )
+    assert is_trimmed
+    (states, kernels, logs), (expected, _, its_logs) = trimmed, whole
+    for state, other, kernel in zip(states, expected, kernels, strict=True):
+        for value, its in zip(state, other, strict=True):
+            np.testing.assert_allclose(value, its, rtol=1e-9, atol=1e-12)
+        assert np.array_equal(state[0][59:99], kernel[59:99]) and not np.array_equal(state[0][:59], kernel[:59])
+    for name, values in logs.items():
+        np.testing.assert_allclose(values, its_logs[name], rtol=1e-9)
+
+
+def test_inputs_that_decay_are_all_read(pool):
+    is_trimmed, *_ = in_trial_process(pool, fusings.trained_by_xla, MLPS[:2], True, n_features=100, n_empty=40)
+    assert not is_trimmed
 
 
 @pytest.mark.parametrize("floatx", ["float32", pytest.param("float64", marks=pytest.mark.long)])
