@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hpo_spark.data import Part
-from hpo_spark.objectives.program import aligned_zeros
+from hpo_spark.objectives.program import aligned
 
 __all__ = ["Inputs", "trimmed"]
 
@@ -97,8 +97,10 @@ def _trim(part: Part) -> tuple[Inputs, Any] | None:
     inputs = Inputs(rows.shape[1], np.flatnonzero(rows.any(axis=0)))
     if inputs.n_columns > (1 - _LEAST_SAVED) * (inputs.n + 1):
         return None
-    copy = aligned_zeros((len(rows), inputs.n_columns), rows.dtype)
-    copy[:, : inputs.n_read] = rows[:, inputs.read]
+    copy = aligned((len(rows), inputs.n_columns), rows.dtype)
+    taken = np.pad(inputs.read, (0, inputs.n_columns - inputs.n_read))
+    rows.take(taken, axis=1, out=copy, mode="clip")  # at once; clipping, it needs no buffer
     copy[:, inputs.n_read] = one
+    copy[:, inputs.n_read + 1 :] = 0
     copy.flags.writeable = False  # a tensor that shows what can be written would keep it forever
     return inputs, copy

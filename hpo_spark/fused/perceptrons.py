@@ -128,8 +128,9 @@ class Perceptrons:
         storage = self._storage or self._move_for_kernels()
         ends, size = tf.constant([0, len(part)], tf.int64), tf.constant(batch_size, tf.int64)
         columns = [tensor_of(column) for column in columns_of(part)]
-        program = program_of(storage.form, part)
-        return self._logs(program.evaluate(columns, storage.tensors, storage.handles, ends, size))
+        # TensorFlow's kernels evaluate, also where XLA trains.
+        program = program_of(replace(storage.form, for_xla=False, is_narrow=False), part)
+        return self._logs(program.evaluate(columns, storage.tensors, storage.handles, storage.unread, ends, size))
 
     def load(self, batch_size: int) -> int:
         """What there is to do for a member at a step, on average and padded to the widest, as `load_of` has it."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,8 @@ class MlpProgram:
         own_spec = [tf.TensorSpec((None, size // _WORD), tf.uint32)] if self._has_words else columns_spec[:1]
         specs = [*own_spec, *columns_spec[1:]], at, variables, rows, sizes, number, seeds
         self._steps = compiled(self._train, *specs, with_xla=form.for_xla)
-        self.evaluate = compiled(self._evaluate, columns_spec, at, variables, ends, number)
+        unread = [tf.TensorSpec((None, None), form.floatx), tf.TensorSpec((None,), tf.int32)] if form.is_trimmed else []
+        self.evaluate = compiled(self._evaluate, columns_spec, at, variables, unread, ends, number)
 
     def train(self, columns: Sequence[Any], *arguments: Any) -> Any:
         """Take steps.
@@ -205,18 +205,17 @@ class MlpProgram:
             of_members += tf.reduce_sum(own * own, 1)
         return of_members * at["penalties"]
 
-    def _evaluate(self, columns: Any, at: Any, variables: Any, ends: Any, batch_size: Any) -> Any:
+    def _evaluate(self, columns: Any, at: Any, variables: Any, unread: Any, ends: Any, batch_size: Any) -> Any:
         """Means of loss and metric over the rows from one number to another."""
         import tensorflow as tf
 
-        # TensorFlow's kernels evaluate, also where XLA trains.
-        form, dtype = replace(self.form, for_xla=False, is_narrow=False), self.form.floatx
+        form, dtype = self.form, self.form.floatx
         first, rest = self._read(at, variables)
         pieces = self._pieces(at, rest)
         weights_of_first = tf.concat(first, 0)
         if form.is_trimmed:  # what training may leave out need not be zero in other rows
-            whole = tf.concat([weights_of_first, at["unread"]], 1)
-            weights_of_first = tf.gather(whole, at["columns_of_all"], axis=1)
+            others, columns_of_all = unread
+            weights_of_first = tf.gather(tf.concat([weights_of_first, others], 1), columns_of_all, axis=1)
         weights_of_first *= at["row_rates"]
         # There are fewer weights than inputs to divide.
         kernels, biases = weights_of_first[:, :-1] / (self._divisor or 1.0), weights_of_first[:, -1:]

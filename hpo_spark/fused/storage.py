@@ -62,8 +62,19 @@ class Storage:
     def tensors(self) -> dict[str, Any]:
         """The group's tensors."""
         rates = [member.rate for member in self._members]
-        unread = [member.stored()[0][0][0][self.inputs.unread].T for member in self._members]
-        return tensors_of(self._layout, self.form, rates, self._sections, np.concatenate(unread))
+        return tensors_of(self._layout, self.form, rates, self._sections)
+
+    @cached_property
+    def unread(self) -> list[Any]:
+        """Of trimmed inputs the weights of those that are left out, and `Inputs.columns_of_all`, as tensors."""
+        import tensorflow as tf
+
+        if not self.inputs.is_trimmed:
+            return []
+        weights = np.concatenate([member.stored()[0][0][0][self.inputs.unread].T for member in self._members])
+        spare = self._layout.room.rows - len(weights)
+        weights = tf.constant(np.pad(weights, [(0, spare), (0, 0)]), self.form.floatx)
+        return [weights, tf.constant(self.inputs.columns_of_all, tf.int32)]
 
     @property
     def handles(self) -> Any:

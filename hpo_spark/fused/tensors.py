@@ -54,8 +54,6 @@ def specs_of(form: Form) -> dict[str, Any]:
     for index, name in enumerate(form.rules):
         if name in NUMBERS:
             specs |= {f"numbers_{kind}_{index}": real(NUMBERS[name], None, 1) for kind in range(2)}
-    if form.is_trimmed:
-        specs |= {"unread": real(None, None), "columns_of_all": whole(None)}
     if form.has_penalty:
         specs |= {"penalties": real(None), "member_of_row": whole(None)}
         for kind in range(2):
@@ -64,9 +62,7 @@ def specs_of(form: Form) -> dict[str, Any]:
     return specs
 
 
-def tensors_of(
-    layout: Layout, form: Form, rates: Sequence[float], sections: Sequence[Section], unread: Any
-) -> dict[str, Any]:
+def tensors_of(layout: Layout, form: Form, rates: Sequence[float], sections: Sequence[Section]) -> dict[str, Any]:
     """A group's tensors.
 
     Args:
@@ -74,7 +70,6 @@ def tensors_of(
         form: What of it is traced.
         rates: Learning rates, in the order of the members.
         sections: Its rules.
-        unread: Weights of the inputs that are not read, ``(rows, inputs)``, as they are stored.
     """
     import tensorflow as tf
 
@@ -119,8 +114,6 @@ def tensors_of(
             of_rows = np.repeat(numbers, layout.first_widths[those], axis=1)
             for kind, (values, n) in enumerate(((of_rows, n_rows[index]), (numbers, n_members[index]))):
                 found[f"numbers_{kind}_{index}"] = _filled(values, n)[..., None]
-    if form.is_trimmed:
-        found |= {"unread": _filled(unread.T, room.rows).T, "columns_of_all": layout.inputs.columns_of_all}
     if form.has_penalty:
         # Keras makes single precision of it on the way.
         penalties = np.array([np.float32(member.l2) for member in members], float)

@@ -18,7 +18,7 @@ import numpy as np
 
 from hpo_spark.data import Part
 
-__all__ = ["Program", "aligned_zeros", "columns_of", "ready", "stays_on_host", "tensor_of", "types_of"]
+__all__ = ["Program", "aligned", "columns_of", "ready", "stays_on_host", "tensor_of", "types_of"]
 
 # Larger parts stay in the host's memory and send their batches to the device; smaller ones may lie there as a whole.
 _MAX_ON_DEVICE = 1 << 30
@@ -206,10 +206,10 @@ def tensor_of(array: Any) -> Any:
     return tensor
 
 
-def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array of zeros that `tensor_of` need not copy."""
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A new array of any numbers that `tensor_of` need not copy."""
     dtype = np.dtype(dtype)
-    memory = np.zeros(math.prod(shape) * dtype.itemsize + _ALIGNMENT, np.uint8)
+    memory = np.empty(math.prod(shape) * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + len(memory) - _ALIGNMENT].view(dtype).reshape(shape)
 
