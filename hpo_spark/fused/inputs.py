@@ -22,7 +22,7 @@ __all__ = ["Inputs", "trimmed"]
 
 # What a row of a copy is filled up to: products of other lengths take up to a quarter longer.
 _UNIT = 32
-# The share of all inputs that must be saved, and how large the data may be.
+# The share of all inputs that a copy must save, and bytes that the data may have.
 _LEAST_SAVED, _MOST_BYTES = 1 / 32, 1 << 28
 
 

@@ -88,10 +88,9 @@ class Perceptrons:
         if self._jit_compile is None:
             self._with_xla |= self._compiling_pays(len(rows) + n_to_come)
         storage = self._storage
-        inputs, own = self._inputs, part
+        own = part
         if self._with_xla and can_compile(self._form, part):
-            if not self._form.has_penalty:
-                inputs, own = trimmed(part) or (inputs, own)
+            inputs, own = (None if self._form.has_penalty else trimmed(part)) or (self._inputs, part)
             if storage is None or not storage.form.for_xla or storage.inputs is not inputs:
                 storage = self._move_for_xla(own, inputs, rows.shape, len(rows) + n_to_come)
         storage = storage or self._move_for_kernels()

@@ -192,6 +192,28 @@ def trained_by_xla(members, trims, **data):
         return storage.form.is_trimmed, stack.states(numbers), kernels, stack.evaluate(content.validation, 7)
 
 
+def shapes_for_xla(members, **data):
+    """Of the tensors that XLA gets: it compiles for each set of them."""
+    from unittest import mock
+
+    import tensorflow as tf
+
+    from hpo_spark.fused import perceptrons, program
+    from hpo_spark.objectives.mlp import read_params
+
+    content, found, train = dataset(**data), [], program.MlpProgram.train
+
+    def noted(self, columns, at, handles, *others):
+        found.extend(tuple(one.shape) for one in tf.nest.flatten((columns, at, others)))
+        return train(self, columns, at, handles, *others)
+
+    models = [read_params(params) for params in members]
+    with mock.patch.object(program.MlpProgram, "train", noted):
+        stack = perceptrons.Perceptrons.begin(models, range(len(models)), content, 0, jit_compile=True)
+        stack.train(content.train, np.arange(200), 10)
+    return found
+
+
 def where_xla_refuses():
     """The logs of two epochs of two groups that XLA cannot compile, those without it, and how often XLA was asked."""
     import tensorflow as tf

@@ -111,6 +111,14 @@ def test_inputs_that_are_always_zero_in_training_still_count_elsewhere(pool, dat
         np.testing.assert_allclose(values, its_logs[name], rtol=1e-9)
 
 
+def test_a_program_serves_data_of_which_other_inputs_are_always_zero(pool):
+    few, many = (
+        in_trial_process(pool, fusings.shapes_for_xla, MLPS[1:3], n_features=100, n_empty=n_empty)
+        for n_empty in (38, 41)
+    )
+    assert few == many
+
+
 def test_inputs_that_decay_are_all_read(pool):
     is_trimmed, *_ = in_trial_process(pool, fusings.trained_by_xla, MLPS[:2], True, n_features=100, n_empty=40)
     assert not is_trimmed
