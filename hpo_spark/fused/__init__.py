@@ -7,7 +7,7 @@ its own, share that: their weights lie in common tensors, and a step is taken fo
     lockstep      the epochs of a group: callbacks, pruning and early stopping of each member
     stack         what a group in training can do; there are two kinds
       perceptrons the built-in model, whatever its widths, depths, activations and optimizers
-                  (mlp, member, layout, tensors, storage, network, rules, program)
+                  (mlp, member, inputs, layout, tensors, storage, network, rules, program)
       stacked     any Keras model, of members that differ in rates and seeds only
                   (template, scalars, matrix, models; vectorized on TensorFlow, mapped on JAX)
     load, gain    whether it is worth while: told from their size, or tried where no size tells

@@ -1,8 +1,8 @@
 """Which numbers of a row of the data the first layers of a group read, and the rows as they read them.
 
 An input that is zero in every row of the training part, as at the edges of images, moves no weight, unless weights
-decay. XLA's programs need not read it. Of such data a copy is made, in which the inputs that are left are followed by a
-one, whose weight is the bias, and by zeros up to a length that is multiplied fast.
+decay. XLA's programs need not read it. Of such data each process makes a copy, in which the inputs that are left are
+followed by a one, whose weight is the bias, and by zeros up to a length that is multiplied fast.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["Inputs", "trimmed"]
 
 # What a row of a copy is filled up to: products of other lengths take up to a quarter longer.
 _UNIT = 32
-# The share of all inputs that a copy must save, and bytes that the data may have.
-_LEAST_SAVED, _MOST_BYTES = 1 / 32, 1 << 28
+# The share of all inputs that a copy must save, and bytes that the data may have: those are shared by processes.
+_LEAST_SAVED, _MOST_BYTES = 1 / 32, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +32,13 @@ class Inputs:
 
     Attributes:
         n: Numbers of a row of the data.
-        read: Which of them are read, in their order, where they are followed by a one; None for all, and no one.
+        read: Which of them are read, in their order; None where all are, and no one follows them.
+        rows: Those of the training part, as they are read; None where they are read as they are.
     """
 
     n: int
     read: Any = None
+    rows: Any = None
 
     @property
     def is_trimmed(self) -> bool:
@@ -65,42 +67,50 @@ class Inputs:
 
     @cached_property
     def columns_of_all(self) -> Any:
-        """For each input, and last the bias, its column where those that are left out follow after all others."""
+        """For each input, and last the bias, its column where weights of what is unread follow all others."""
         columns = np.full(self.n + 1, self.n_read)
         columns[:-1][self.places] = np.arange(self.n_read)
         columns[self.unread] = self.n_columns + np.arange(len(self.unread))
         return columns
 
+    def of(self, part: Part) -> Part:
+        """The training part as it is read."""
+        return part if self.rows is None else replace(part, x=self.rows)
 
-# By the identity of the inputs of a part, as long as these live: which of them are read, and the copy; or None.
-_kept: dict[int, tuple[weakref.ref[Any], tuple[Inputs, Any] | None]] = {}
+
+# For the inputs of a part and their divisor, as long as these live, what is read of them; None for all.
+_found: dict[Any, tuple[weakref.ref[Any], Inputs | None]] = {}
 _lock = threading.Lock()
 
 
-def trimmed(part: Part) -> tuple[Inputs, Part] | None:
-    """Which inputs a group must read to train on a part, and the part as it is read; None where all had best be."""
-    key = id(part.x)
+def trimmed(part: Part) -> Inputs | None:
+    """What a group must read of a training part; None where it had best read all. The same object for the same data."""
+    key = id(part.x), part.divisor
     with _lock:
-        known = _kept.get(key)
+        known = _found.get(key)
         if known is None or known[0]() is not part.x:
-            known = weakref.ref(part.x, lambda _: _kept.pop(key, None)), _trim(part)
-            _kept[key] = known
-    found = known[1]
-    return None if found is None else (found[0], replace(part, x=found[1]))
+            known = weakref.ref(part.x, lambda _: _found.pop(key, None)), _trimmed(part)
+            _found[key] = known
+    return known[1]
 
 
-def _trim(part: Part) -> tuple[Inputs, Any] | None:
-    one = np.asarray(part.divisor or 1).astype(part.x.dtype)
-    if part.x.nbytes > _MOST_BYTES or one != (part.divisor or 1):
+def _trimmed(part: Part) -> Inputs | None:
+    if part.x.nbytes > _MOST_BYTES:
         return None
-    rows = part.x.reshape(len(part), -1)
-    inputs = Inputs(rows.shape[1], np.flatnonzero(rows.any(axis=0)))
+    # What the divisor makes a one of, if the data can hold it.
+    one = part.divisor or 1
+    with np.errstate(invalid="ignore", over="ignore"):
+        held = np.asarray(one).astype(part.x.dtype)
+    if float(held) != one:
+        return None
+    x = part.x.reshape(len(part), -1)
+    inputs = Inputs(x.shape[1], np.flatnonzero(x.any(axis=0)))
     if inputs.n_columns > (1 - _LEAST_SAVED) * (inputs.n + 1):
         return None
-    copy = aligned((len(rows), inputs.n_columns), rows.dtype)
-    taken = np.pad(inputs.read, (0, inputs.n_columns - inputs.n_read))
-    rows.take(taken, axis=1, out=copy, mode="clip")  # at once; clipping, it needs no buffer
-    copy[:, inputs.n_read] = one
-    copy[:, inputs.n_read + 1 :] = 0
-    copy.flags.writeable = False  # a tensor that shows what can be written would keep it forever
-    return inputs, copy
+    rows = aligned((len(x), inputs.n_columns), x.dtype)
+    columns = np.pad(inputs.read, (0, inputs.n_columns - inputs.n_read))
+    x.take(columns, axis=1, out=rows, mode="clip")  # at once; clipping, it needs no buffer
+    rows[:, inputs.n_read] = held
+    rows[:, inputs.n_read + 1 :] = 0
+    rows.flags.writeable = False  # a tensor that shows what can be written would keep it forever
+    return replace(inputs, rows=rows)

@@ -88,12 +88,12 @@ class Perceptrons:
         if self._jit_compile is None:
             self._with_xla |= self._compiling_pays(len(rows) + n_to_come)
         storage = self._storage
-        own = part
         if self._with_xla and can_compile(self._form, part):
-            inputs, own = (None if self._form.has_penalty else trimmed(part)) or (self._inputs, part)
+            inputs = self._inputs_for_xla(part)
             if storage is None or not storage.form.for_xla or storage.inputs is not inputs:
-                storage = self._move_for_xla(own, inputs, rows.shape, len(rows) + n_to_come)
+                storage = self._move_for_xla(part, inputs, rows.shape, len(rows) + n_to_come)
         storage = storage or self._move_for_kernels()
+        own = storage.inputs.of(part)
         seeds = dropout_seeds(self._shuffle_seed, storage.form.n_layers)
         try:
             sums = program_of(storage.form, own).train(
@@ -191,12 +191,18 @@ class Perceptrons:
         is_narrow = self._room.width <= NARROW
         form = replace(self._form, rules=(common_rule(self._models).name,), for_xla=True)
         form = replace(form, is_narrow=is_narrow, is_trimmed=inputs.is_trimmed)
-        found = compiled_room(form, self._room, part, batches, n_steps, inputs.n_columns, self._deterministic)
+        found = compiled_room(
+            form, self._room, inputs.of(part), batches, n_steps, inputs.n_columns, self._deterministic
+        )
         if found is None:
             self._jit_compile = self._with_xla = False
             return None
         form, room = found
         return self._move([Rule(form.rules[0])] * len(self), form, room, inputs)
+
+    def _inputs_for_xla(self, part: Part) -> Inputs:
+        """What XLA's programs read of a training part."""
+        return (None if self._form.has_penalty else trimmed(part)) or self._inputs
 
     def _move(self, rules: Sequence[Rule], form: Form, room: Room, inputs: Inputs) -> Storage:
         """Into other tensors, where the rule of each member is this."""

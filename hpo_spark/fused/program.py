@@ -293,7 +293,8 @@ def _program(form: Form, part: Part) -> MlpProgram:
     key = form, _key_of(part)
     program = _kept.pop(key, None) or MlpProgram(form, part)
     like = [one for one in _kept if one[0].for_xla == form.for_xla]
-    while len(like) >= _MAX_KEPT:
+    # Those for TensorFlow's kernels evaluate what the others train.
+    while len(like) >= (_MAX_KEPT if form.for_xla else 2 * _MAX_KEPT):
         del _kept[like.pop(0)]
     _kept[key] = program
     return program

@@ -71,7 +71,7 @@ class Storage:
 
         if not self.inputs.is_trimmed:
             return []
-        weights = np.concatenate([member.stored()[0][0][0][self.inputs.unread].T for member in self._members])
+        weights = np.concatenate([one.weights[0][0][self.inputs.unread].T / one.rate for one in self._members])
         spare = self._layout.room.rows - len(weights)
         weights = tf.constant(np.pad(weights, [(0, spare), (0, 0)]), self.form.floatx)
         return [weights, tf.constant(self.inputs.columns_of_all, tf.int32)]

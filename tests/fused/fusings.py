@@ -173,7 +173,7 @@ def epochs_by_xla(jit_compile, n_epochs, leaves_after=None):
 
 
 def trained_by_xla(members, trims, **data):
-    """Whether XLA reads some inputs only; states after two epochs, first kernels before, and validation logs."""
+    """Whether XLA reads some inputs only; of two members states at last, first kernels before, and validation logs."""
     from unittest import mock
 
     from hpo_spark.fused import inputs, perceptrons
@@ -182,14 +182,19 @@ def trained_by_xla(members, trims, **data):
     content, models = dataset(**data), [read_params(params) for params in members]
     numbers = range(len(models))
     trimmed = inputs.trimmed if trims else lambda part: None
+    order = np.arange(200)
     with precision("float64"), mock.patch.object(perceptrons, "trimmed", trimmed):
         stack = perceptrons.Perceptrons.begin(models, numbers, content, 0, jit_compile=True)
         kernels = [variables[0] for variables in stack.variables(numbers)]
-        stack.train(content.train, np.arange(200), 10)
+        stack.train(content.train, order, 10)
         storage = stack._storage
-        stack.change({}, {0: 0.01})  # moves once more
-        stack.train(content.train, np.arange(200), 10)
-        return storage.form.is_trimmed, stack.states(numbers), kernels, stack.evaluate(content.validation, 7)
+        stack.train(content.train, order, 10)
+        assert stack._storage is storage  # nothing moves between epochs
+        stack.change({1: stack.variables([1])[0]}, {0: 0.01})
+        stack.train(content.train, order, 10)
+        stack = stack.taken(numbers[:2])
+        stack.train(content.train, order, 10)
+        return storage.form.is_trimmed, stack.states([0, 1]), kernels[:2], stack.evaluate(content.validation, 7)
 
 
 def shapes_for_xla(members, **data):
@@ -215,13 +220,17 @@ def shapes_for_xla(members, **data):
 
 
 def where_xla_refuses():
-    """The logs of two epochs of two groups that XLA cannot compile, those without it, and how often XLA was asked."""
+    """The logs of two epochs of two groups that XLA cannot compile, those without it, and how often XLA was asked.
+
+    It would not read all inputs.
+    """
     import tensorflow as tf
 
     from hpo_spark.fused import perceptrons, program
     from hpo_spark.objectives.mlp import read_params
 
-    content, models = dataset(), [read_params({"hidden_units": 3}), read_params({"hidden_units": 4})]
+    content = dataset(n_features=100, n_empty=40)
+    models = [read_params({"hidden_units": 3}), read_params({"hidden_units": 4})]
     found, asked = [], []
     refused = tf.function(lambda *given: tf.strings.as_string(given[4]), jit_compile=True)
 
@@ -234,8 +243,10 @@ def where_xla_refuses():
         for jit_compile, is_first in ((True, True), (True, False), (False, False)):
             stack = perceptrons.Perceptrons.begin(models, [0, 1], content, 0, jit_compile)
             if is_first:
-                storage = stack._move_for_xla(content.train, stack._inputs, (20, 10), 40)
-                program.program_of(storage.form, content.train)._steps = ask
+                inputs = stack._inputs_for_xla(content.train)
+                assert inputs.is_trimmed
+                storage = stack._move_for_xla(content.train, inputs, (20, 10), 40)
+                program.program_of(storage.form, inputs.of(content.train))._steps = ask
             logs = [stack.train(content.train, np.arange(200), 10) for _ in range(2)]
             found.append([value for one in logs for values in one.values() for value in values.tolist()])
     finally:

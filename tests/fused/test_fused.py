@@ -45,6 +45,8 @@ groups = st.lists(mlps, min_size=1, max_size=6)
 data = st.fixed_dictionaries(
     {"kind": st.sampled_from(["classes", "shares", "number", "numbers"]), "weighted": st.booleans()}
 )
+# Data that XLA's programs read a part of, where no weights decay.
+SOME_EMPTY = {"n_features": 100, "n_empty": 40}
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
@@ -95,9 +97,12 @@ def test_rows_of_whole_words_are_the_same_to_xla(pool, data):
 
 @pytest.mark.parametrize("data", [{}, {"weighted": True, "dtype": "float32"}], ids=repr)
 def test_inputs_that_are_always_zero_in_training_still_count_elsewhere(pool, data):
-    data = {"n_features": 100, "n_empty": 40, **data}
-    found = in_trial_process(pool, fusings.distances, MLPS[1:], "float64", data, with_xla=True)
-    assert [row for row in found if not row[0] < 1e-6] == []
+    data = {**SOME_EMPTY, **data}
+    broken = {"hidden_units": 6, "optimizer": "sgd", "activation": "elu", "learning_rate": 1e200}
+    (_, its_loss, _), *found = in_trial_process(
+        pool, fusings.distances, [broken, *MLPS[1:]], "float64", data, with_xla=True
+    )
+    assert its_loss != its_loss and [row for row in found if not row[0] < 1e-6] == []
     (is_trimmed, *trimmed), (_, *whole) = (
         in_trial_process(pool, fusings.trained_by_xla, MLPS[1:], trims, **data) for trims in (True, False)
     )
@@ -116,12 +121,14 @@ def test_a_program_serves_data_of_which_other_inputs_are_always_zero(pool):
         in_trial_process(pool, fusings.shapes_for_xla, MLPS[1:3], n_features=100, n_empty=n_empty)
         for n_empty in (38, 41)
     )
-    assert few == many
+    assert few == many and few[0] == (200, 64)
 
 
 def test_inputs_that_decay_are_all_read(pool):
-    is_trimmed, *_ = in_trial_process(pool, fusings.trained_by_xla, MLPS[:2], True, n_features=100, n_empty=40)
+    is_trimmed, *_ = in_trial_process(pool, fusings.trained_by_xla, MLPS[:2], True, **SOME_EMPTY)
     assert not is_trimmed
+    found = in_trial_process(pool, fusings.distances, MLPS[:2], "float64", SOME_EMPTY, with_xla=True)
+    assert [row for row in found if not row[0] < 1e-6] == []
 
 
 @pytest.mark.parametrize("floatx", ["float32", pytest.param("float64", marks=pytest.mark.long)])
@@ -220,6 +227,12 @@ def test_a_member_that_is_pruned_or_fails_leaves_the_others_as_they_are(pool):
 def test_kept_models_and_checkpoints_are_those_of_each_alone(pool, build_model):
     members = MLPS[::2] if build_model is None else fusings.USERS
     found = in_trial_process(pool, fusings.models_and_checkpoints, build_model, members, test_every_trial=True)
+    assert max(found) < 1e-3
+
+
+def test_models_and_checkpoints_have_weights_of_inputs_that_were_not_read(pool):
+    options = {"jit_compile": True, "data": fusings.dataset(**SOME_EMPTY), "test_every_trial": True}
+    found = in_trial_process(pool, fusings.models_and_checkpoints, None, MLPS[1:4], **options)
     assert max(found) < 1e-3
 
 

@@ -35,7 +35,7 @@ def test_a_trimmed_part_holds_all_that_is_not_always_zero(n, share, shape, kind,
     if found is None:
         assert n_used + 32 > 0.96 * rows.shape[1]
         return
-    own, copy = found
+    own, copy = found, found.of(part)
     assert own.is_trimmed and own.n_read == n_used and copy.x.shape == (8, own.n_columns) and copy.y is part.y
     assert np.array_equal(copy.x[:, : own.n_read], rows[:, own.places]) and copy.x.dtype == rows.dtype
     assert np.all(copy.inputs()[:, own.n_read] == 1) and not copy.x[:, own.n_read + 1 :].any()
@@ -53,13 +53,25 @@ def test_all_inputs_are_read_where_none_is_always_zero():
 def test_what_is_no_number_is_read():
     x = np.zeros((4, 100))
     x[2, 70] = np.nan
-    own, copy = trimmed(part_of(x))
+    part = part_of(x)
+    own = trimmed(part)
+    copy = own.of(part)
     assert own.places.tolist() == [70] and np.isnan(copy.x[2, 0])
 
 
-@pytest.mark.parametrize("divisor", [256.0, 0.5])
-def test_bytes_that_cannot_hold_a_one_are_not_trimmed(divisor):
-    assert trimmed(part_of(np.zeros((4, 100), "uint8"), divisor)) is None
+@pytest.mark.parametrize(
+    ("dtype", "divisor"), [("uint8", 256.0), ("uint8", 0.5), ("float32", 0.1), ("float16", 65535.0), ("int32", 3e9)]
+)
+def test_numbers_that_cannot_hold_a_one_are_not_trimmed(dtype, divisor):
+    assert trimmed(part_of(np.zeros((4, 100), dtype), divisor)) is None
+
+
+def test_the_same_inputs_may_be_divided_by_several_numbers():
+    x = np.zeros((4, 100), "uint8")
+    parts = [part_of(x, divisor) for divisor in (255.0, None, 2.0)]
+    for part in parts:
+        own = trimmed(part)
+        assert np.all(own.of(part).inputs()[:, own.n_read] == 1)
 
 
 def test_data_too_large_to_copy_are_not_trimmed(monkeypatch):
@@ -70,11 +82,10 @@ def test_data_too_large_to_copy_are_not_trimmed(monkeypatch):
 
 def test_a_copy_is_made_once_and_lives_as_long_as_its_data():
     part = part_of(np.zeros((4, 100), "float32"))
-    own, copy = trimmed(part)
-    again, same = trimmed(part_of(part.x))
-    assert own is again and copy.x is same.x
-    tensor_of(copy.x)  # which holds the memory too
-    gone = weakref.ref(copy.x)
-    del part, own, copy, again, same
+    own = trimmed(part)
+    assert own is trimmed(part_of(part.x))
+    tensor_of(own.rows)  # which holds the memory too
+    gone = weakref.ref(own.rows)
+    del part, own
     gc.collect()
     assert gone() is None
