@@ -3,6 +3,7 @@
     make bench-fused                           forty minutes; HPO_SPARK_DATA names the folder of mnist.npz
     python -m benchmarks.fused --part grid     one part
     python -m benchmarks.fused --quick         one epoch, and small samples
+    python -m benchmarks.fused --part search --seeds 19 20    searches with other seeds
 
 grid      the 54 points of ``conf/mnist_grid.yaml`` on ``local[2]``: seconds from the first submission to the last
           result, cold (a new session and new worker processes) and warm (after a search of the same kind with other
@@ -388,9 +389,10 @@ def main() -> None:
     parts = ("grid", "search", "large")
     parser.add_argument("--part", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts))
     parser.add_argument("--quick", action="store_true", help="one epoch, small samples; keeps nothing")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="SEED", help="of the searches")
     options = parser.parse_args()
     epochs, sample, n_trials, repeats = (1, SAMPLE[:2], 24, 1) if options.quick else (10, SAMPLE, 120, 3)
-    seeds = (SEED,) if options.quick else SEEDS
+    seeds = options.seeds[:1] if options.quick else options.seeds
 
     console, goals = Console(width=150), list[Goal]()
     if "grid" in options.part:

@@ -32,7 +32,7 @@ class Inputs:
 
     Attributes:
         n: Numbers of a row of the data.
-        read: Which of them are read, in their order; None where all are, and no one follows them.
+        read: Which of them are read, in their order; None where all are, as they come.
         rows: Those of the training part, as they are read; None where they are read as they are.
     """
 

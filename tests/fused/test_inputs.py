@@ -30,12 +30,12 @@ def test_a_trimmed_part_holds_all_that_is_not_always_zero(n, share, shape, kind,
     x = rng.integers(0, 3, (8, n, *shape)).astype(dtype)
     x[:, rng.random(n) < share] = 0
     part, rows = part_of(x, divisor), x.reshape(8, -1)
-    found = trimmed(part)
+    own = trimmed(part)
     n_used = np.count_nonzero(rows.any(axis=0))
-    if found is None:
+    if own is None:
         assert n_used + 32 > 0.96 * rows.shape[1]
         return
-    own, copy = found, found.of(part)
+    copy = own.of(part)
     assert own.is_trimmed and own.n_read == n_used and copy.x.shape == (8, own.n_columns) and copy.y is part.y
     assert np.array_equal(copy.x[:, : own.n_read], rows[:, own.places]) and copy.x.dtype == rows.dtype
     assert np.all(copy.inputs()[:, own.n_read] == 1) and not copy.x[:, own.n_read + 1 :].any()
